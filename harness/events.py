@@ -1,0 +1,277 @@
+"""Frozen records of a run: the one stream that every report writer reads.
+
+A run is a sequence of events; ``events.jsonl`` holds one JSON object a line, whose
+``event`` key names the class.  A wrong answer of the system under test is a
+:class:`Finding`; what could not be decided is :class:`Undecided`; both make the
+verdict other than ``pass``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from harness.errors import ReportError
+
+__all__ = [
+    "CheckFinished",
+    "CheckStarted",
+    "DecisionCell",
+    "Event",
+    "Finding",
+    "LatencySummary",
+    "LoadStepFinished",
+    "PhaseFinished",
+    "PhaseStarted",
+    "RequirementShown",
+    "RunFinished",
+    "RunStarted",
+    "StackStarted",
+    "Undecided",
+    "Verdict",
+    "Witness",
+    "decode_event",
+    "encode_event",
+]
+
+Verdict = Literal["pass", "fail", "unknown"]
+Outcome = Literal["passed", "failed", "skipped", "errored"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events; ``at`` is seconds since the run started."""
+
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run began: what, with which seed, where; ``environment`` is for the reader."""
+
+    what: str
+    seed: int
+    utc: str
+    command: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackStarted(Event):
+    """The stack answered on every service."""
+
+    kind: str
+    api_url: str
+    postgres: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted(Event):
+    """A named part of the run (schema, policies, uploads, realtime, load) began."""
+
+    phase: str
+    title: str
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFinished(Event):
+    """That part ended."""
+
+    phase: str
+    took_s: float
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckStarted(Event):
+    """One named check began."""
+
+    phase: str
+    check: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFinished(Event):
+    """One named check ended; ``decisions`` counts the executed decisions behind it."""
+
+    phase: str
+    check: str
+    outcome: Outcome
+    took_s: float
+    decisions: int = 0
+    detail: str = ""
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """The smallest case that shows a finding, in three notations."""
+
+    sql: str = ""
+    curl: str = ""
+    python: str = ""
+    rows: int = 0
+    identities: int = 0
+    statements: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding(Event):
+    """A wrong answer of the system under test.
+
+    ``check`` names what is defended, ``where`` is ``file:line`` or an object name.
+    """
+
+    phase: str
+    check: str
+    message: str
+    where: str = ""
+    severity: Literal["critical", "high", "medium", "low", "note"] = "high"
+    note: str = ""
+    hint: str = ""
+    repeat: str = ""
+    witness: Witness | None = None
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided(Event):
+    """Something that could not be decided, and why; never a pass."""
+
+    phase: str
+    check: str
+    reason: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionCell(Event):
+    """One cell of the policy matrix: what a persona may do to an object.
+
+    ``scope`` says whose rows: own, other, any; ``allowed``/``denied`` count executed
+    decisions.
+    """
+
+    relation: str
+    command: str
+    persona: str
+    scope: str
+    allowed: int
+    denied: int
+    judged: Literal["expected", "violation", "unjudged"] = "expected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySummary:
+    """Milliseconds from the intended send time to delivery."""
+
+    count: int
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadStepFinished(Event):
+    """One step of a load profile; counts are deliveries, rates are per second.
+
+    ``histogram`` is the base64 HdrHistogram V2 encoding (microseconds).
+    """
+
+    profile: str
+    step: int
+    subscribers: int
+    offered_per_s: float
+    duration_s: float
+    sent: int
+    expected: int
+    delivered: int
+    lost: int
+    duplicate: int
+    reordered: int
+    wrong_recipient: int
+    stale: int
+    latency: LatencySummary
+    server_cpu_s: float
+    generator_cpu_s: float
+    postgres_cpu_s: float = 0.0
+    server_rss_mib: float = 0.0
+    histogram: str = ""
+    timeline: tuple[tuple[float, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequirementShown(Event):
+    """A requirement of a system and the scenario that showed it."""
+
+    requirement: str
+    title: str
+    scenario: str
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """The verdict; ``exit_code`` is what the command returned."""
+
+    verdict: Verdict
+    exit_code: int
+    passed: int
+    failed: int
+    undecided: int
+    skipped: int
+    took_s: float
+
+
+EVENT_TYPES: Mapping[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        RunStarted,
+        StackStarted,
+        PhaseStarted,
+        PhaseFinished,
+        CheckStarted,
+        CheckFinished,
+        Finding,
+        Undecided,
+        DecisionCell,
+        LoadStepFinished,
+        RequirementShown,
+        RunFinished,
+    )
+}
+_NESTED: Mapping[str, type[Any]] = {"witness": Witness, "latency": LatencySummary}
+
+
+def encode_event(event: Event) -> bytes:
+    """Return one JSON line (with its newline) for ``events.jsonl``."""
+    record = {"event": type(event).__name__, **dataclasses.asdict(event)}
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_event(line: bytes) -> Event:
+    """Read one line back; raises :class:`ReportError` on anything unknown."""
+    try:
+        record: dict[str, Any] = orjson.loads(line)
+        cls = EVENT_TYPES[record.pop("event")]
+        values = {key: _revive(key, value) for key, value in record.items()}
+        return cls(**values)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise ReportError(f"not an event of this version: {line[:80]!r}") from exc
+
+
+def _revive(key: str, value: Any) -> Any:
+    if key in _NESTED and value is not None:
+        return _NESTED[key](**value)
+    if isinstance(value, list):
+        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+    return value

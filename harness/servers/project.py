@@ -1,0 +1,130 @@
+"""What a served project is: its database, its keys, its limits, its connections.
+
+A :class:`ServedProject` is the one argument that every service (auth, rest, storage,
+realtime) is built from.  The gateway holds one per project reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from aiohttp import web
+
+from harness.db.address import DatabaseAddress
+from harness.protocols.jwt import KeySet, ProjectKeys
+
+if TYPE_CHECKING:
+    from harness.clock import Clock
+
+__all__ = [
+    "Caller",
+    "DatabaseAddress",
+    "ProjectSettings",
+    "ServedProject",
+    "bearer_token",
+]
+
+POOL_IDLE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
+    """Settings of a project's services; each service reads its own mapping.
+
+    ``storage``, ``realtime``, ``auth`` and ``rest`` hold the documented keys of each
+    service with their defaults applied by the service itself.
+    """
+
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    realtime: Mapping[str, Any] = field(default_factory=dict)
+    auth: Mapping[str, Any] = field(default_factory=dict)
+    rest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a request speaks for, as the database will see them.
+
+    ``claims_json`` is the claims object as JSON text, ready for
+    ``request.jwt.claims``; ``token`` is the JWT itself ('' for none).
+    """
+
+    role: str
+    sub: str
+    claims: Mapping[str, Any]
+    claims_json: str
+    token: str
+
+
+@dataclass(slots=True)
+class ServedProject:
+    """A project as its services see it.
+
+    ``ref`` is the project reference, ``public_url`` the URL clients use (gateway URL
+    plus path prefix, without a trailing slash), ``objects_dir`` the folder of the file
+    backend.
+    """
+
+    ref: str
+    public_url: str
+    database: DatabaseAddress
+    keys: ProjectKeys
+    objects_dir: Path
+    clock: Clock
+    settings: ProjectSettings = field(default_factory=ProjectSettings)
+    keyset: KeySet = field(init=False)
+    _pools: dict[str, asyncpg.Pool[asyncpg.Record]] = field(
+        default_factory=dict, init=False
+    )
+    _pool_lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the verification keys from the project's keys."""
+        self.keyset = self.keys.keyset()
+
+    async def pool(
+        self, login: str, *, max_size: int = 16
+    ) -> asyncpg.Pool[asyncpg.Record]:
+        """Return the connection pool of ``login``, opened on first use.
+
+        Services log in as the role that the real service uses: ``authenticator``
+        (rest), ``supabase_storage_admin``, ``supabase_auth_admin``, ``supabase_admin``
+        (realtime).
+        """
+        pool = self._pools.get(login)
+        if pool is not None:
+            return pool
+        async with self._pool_lock:
+            if login not in self._pools:
+                self._pools[login] = await asyncpg.create_pool(
+                    min_size=0,
+                    max_size=max_size,
+                    max_inactive_connection_lifetime=POOL_IDLE_S,
+                    **self.database.connect_args(login),
+                )
+            return self._pools[login]
+
+    async def close(self) -> None:
+        """Close every pool, dropping connections that are still in use."""
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            pool.terminate()
+
+
+def bearer_token(request: web.BaseRequest) -> str:
+    """Return the token of a request ('' for none), after the gateway's key rules.
+
+    The scheme is case-insensitive and may be missing, as the real services accept.
+    """
+    value = str(
+        request.get("authorization") or request.headers.get("Authorization", "")
+    )
+    scheme, _, token = value.strip().partition(" ")
+    if token and scheme.lower() == "bearer":
+        return token.strip()
+    return "" if scheme.lower() == "bearer" else value.strip()

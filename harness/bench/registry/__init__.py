@@ -1,0 +1,1 @@
+"""Finds, measures and renders benchmark suites; the suites are its siblings."""

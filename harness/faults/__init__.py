@@ -1,0 +1,1 @@
+"""What can go wrong on purpose: processes, connections and disks."""

@@ -1,0 +1,1 @@
+"""Load: profiles as data, a client pool, exact histograms, delivery checked."""

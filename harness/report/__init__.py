@@ -1,0 +1,1 @@
+"""Reports: one stream of events in, many writers out."""

@@ -27,6 +27,7 @@ __all__ = [
     "LoadStepFinished",
     "PhaseFinished",
     "PhaseStarted",
+    "Progress",
     "RequirementShown",
     "RunFinished",
     "RunStarted",
@@ -86,6 +87,16 @@ class PhaseFinished(Event):
     phase: str
     took_s: float
     summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """How far a phase is, for whoever watches; shown, not stored with the run."""
+
+    phase: str
+    done: int
+    total: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +250,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StackStarted,
         PhaseStarted,
         PhaseFinished,
+        Progress,
         CheckStarted,
         CheckFinished,
         Finding,

@@ -12,24 +12,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from aiohttp import web
 
 from harness.db.address import DatabaseAddress
 from harness.protocols.jwt import KeySet, ProjectKeys
+from harness.servers.access_log import AccessLog
+from harness.servers.caller import Caller, CallerResolver
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from harness.clock import Clock
 
 __all__ = [
+    "AUTHORIZATION",
+    "ERROR_CODE",
+    "FORWARDED",
     "Caller",
     "DatabaseAddress",
     "ProjectSettings",
     "ServedProject",
     "bearer_token",
+    "request_headers",
 ]
 
 POOL_IDLE_S = 30.0
+
+AUTHORIZATION = web.RequestKey("AUTHORIZATION", str)
+"""The Authorization value that the gateway's key rules put in place of the header."""
+
+FORWARDED = web.RequestKey("FORWARDED", dict[str, str])
+"""The ``x-forwarded-*`` and ``x-request-id`` headers that the gateway adds."""
+
+ERROR_CODE = web.RequestKey("ERROR_CODE", str)
+"""The code of a refusal, for the access log where the body does not show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +62,14 @@ class ProjectSettings:
     rest: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever a request speaks for, as the database will see them.
-
-    ``claims_json`` is the claims object as JSON text, ready for
-    ``request.jwt.claims``; ``token`` is the JWT itself ('' for none).
-    """
-
-    role: str
-    sub: str
-    claims: Mapping[str, Any]
-    claims_json: str
-    token: str
-
-
 @dataclass(slots=True)
 class ServedProject:
     """A project as its services see it.
 
     ``ref`` is the project reference, ``public_url`` the URL clients use (gateway URL
     plus path prefix, without a trailing slash), ``objects_dir`` the folder of the file
-    backend.
+    backend.  ``callers`` turns tokens into who they speak for; ``access_log`` takes
+    operations that are not HTTP requests (a refused join, say).
     """
 
     ref: str
@@ -77,7 +79,9 @@ class ServedProject:
     objects_dir: Path
     clock: Clock
     settings: ProjectSettings = field(default_factory=ProjectSettings)
+    access_log: AccessLog = field(default_factory=AccessLog)
     keyset: KeySet = field(init=False)
+    callers: CallerResolver = field(init=False)
     _pools: dict[str, asyncpg.Pool[asyncpg.Record]] = field(
         default_factory=dict, init=False
     )
@@ -86,6 +90,7 @@ class ServedProject:
     def __post_init__(self) -> None:
         """Derive the verification keys from the project's keys."""
         self.keyset = self.keys.keyset()
+        self.callers = CallerResolver(self.keyset, self.clock)
 
     async def pool(
         self, login: str, *, max_size: int = 16
@@ -99,6 +104,8 @@ class ServedProject:
         pool = self._pools.get(login)
         if pool is not None:
             return pool
+        import asyncpg  # loaded on first use: the server listens 0.15 s earlier
+
         async with self._pool_lock:
             if login not in self._pools:
                 self._pools[login] = await asyncpg.create_pool(
@@ -121,10 +128,25 @@ def bearer_token(request: web.BaseRequest) -> str:
 
     The scheme is case-insensitive and may be missing, as the real services accept.
     """
-    value = str(
-        request.get("authorization") or request.headers.get("Authorization", "")
-    )
+    value = str(request.get(AUTHORIZATION) or request.headers.get("Authorization", ""))
     scheme, _, token = value.strip().partition(" ")
     if token and scheme.lower() == "bearer":
         return token.strip()
     return "" if scheme.lower() == "bearer" else value.strip()
+
+
+def request_headers(request: web.BaseRequest) -> dict[str, str]:
+    """Return the headers as a service behind the gateway would receive them.
+
+    Names are lower-case, repeated headers are joined by commas, the Authorization is
+    the mapped one, and the ``x-forwarded-*`` headers are the gateway's.  This is what
+    ``request.headers`` shows to policies.
+    """
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    headers.update(request.get(FORWARDED) or {})
+    if authorization := request.get(AUTHORIZATION):
+        headers["authorization"] = authorization
+    return headers

@@ -1,0 +1,96 @@
+"""Who a request speaks for: its token, verified and put as the database sees it.
+
+A token that fails is a :class:`harness.protocols.jwt.BadTokenError`; how that is told
+(status, code, words) is each service's own affair.  Which roles a token may name is
+decided by PostgreSQL, which lets ``authenticator`` become only what it was granted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.protocols.jwt import BadTokenError, KeySet
+
+if TYPE_CHECKING:
+    from harness.clock import Clock
+
+__all__ = ["ANON_ROLE", "Caller", "CallerResolver"]
+
+ANON_ROLE = "anon"
+CACHE_SIZE = 4096  # verified tokens; the oldest half goes when it is full
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a request speaks for, as the database will see them.
+
+    ``claims_json`` is the claims object as JSON text, ready for
+    ``request.jwt.claims``; ``token`` is the JWT itself ('' for none).
+    """
+
+    role: str
+    sub: str
+    claims: Mapping[str, Any]
+    claims_json: str
+    token: str
+
+
+NOBODY = Caller(ANON_ROLE, "", {"role": ANON_ROLE}, '{"role":"anon"}', "")
+
+
+class CallerResolver:
+    """Turns tokens into callers and remembers those whose signature was good.
+
+    A remembered token still expires: ``exp`` is compared at every call.
+    """
+
+    def __init__(
+        self, keyset: KeySet, clock: Clock, *, cache_size: int = CACHE_SIZE
+    ) -> None:
+        self._keyset = keyset
+        self._clock = clock
+        self._cache_size = cache_size
+        self._known: dict[str, tuple[float, Caller]] = {}
+
+    def resolve(self, token: str) -> Caller:
+        """Return who ``token`` speaks for; ``''`` is the anonymous role.
+
+        Raises :class:`BadTokenError` for a token that must not be trusted.
+        """
+        if not token:
+            return NOBODY
+        now = self._clock.now().timestamp()
+        known = self._known.get(token)
+        if known is not None and now < known[0]:
+            return known[1]
+        caller = _caller(token, self._keyset.verify(token, now=now))
+        self._remember(caller)
+        return caller
+
+    def _remember(self, caller: Caller) -> None:
+        if len(self._known) >= self._cache_size:
+            for token in list(self._known)[: self._cache_size // 2 + 1]:
+                del self._known[token]
+        expiry = caller.claims.get("exp")
+        self._known[caller.token] = (
+            float("inf") if expiry is None else float(expiry),
+            caller,
+        )
+
+
+def _caller(token: str, claims: dict[str, Any]) -> Caller:
+    role = ANON_ROLE if claims.get("role") is None else claims["role"]
+    sub = claims.get("sub", "")
+    if not isinstance(role, str) or "\0" in role:
+        raise BadTokenError("claims", "claim role is not a role name")
+    claims_json = json.dumps(claims, separators=(",", ":"))
+    return Caller(
+        role or ANON_ROLE,
+        sub if isinstance(sub, str) else str(sub),
+        claims,
+        claims_json,
+        token,
+    )

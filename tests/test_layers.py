@@ -28,6 +28,7 @@ LAYERS = [
     "report",
     "scenario",
     "pytest_plugin",
+    "runner",
     "cli",
 ]
 SYSTEM_MODULES = {"asyncio", "os", "random", "socket", "time"}

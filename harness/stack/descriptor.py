@@ -45,9 +45,7 @@ class StackDescriptor:
 
     def db_url(self, dbname: str) -> str:
         """Return the database URL of ``dbname`` for users, as role ``postgres``."""
-        return (
-            f"postgresql://postgres:postgres@{self.db_host}:{self.db_port}/{dbname}"
-        )
+        return f"postgresql://postgres:postgres@{self.db_host}:{self.db_port}/{dbname}"
 
     def to_json(self) -> str:
         """Return the descriptor as JSON text."""
@@ -68,7 +66,8 @@ class StackDescriptor:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise StackError(
-                "the stack descriptor is broken", hint="run 'harness down' and start anew"
+                "the stack descriptor is broken",
+                hint="run 'harness down' and start anew",
             ) from exc
 
     @classmethod

@@ -8,7 +8,7 @@ answer is one JSON line on standard output.
 When standard input ends, for whatever reason the parent died, the keeper stops its
 processes in reverse order and removes its folders.  When the keeper itself is killed,
 the kernel signals its children (``PR_SET_PDEATHSIG``), and the next start sweeps the
-folders (:mod:`harness.stack.sweep`), which a held file lock marks as in use.
+folders (:func:`harness.db.rundir.sweep`), which a held file lock marks as in use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO, Any
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 STOP_GRACE_S = 5.0
@@ -92,7 +92,7 @@ class Keeper:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.folders: list[str] = plan["folders"]
-        self.lock = _hold_lock(plan["lock"])
+        self.locks = [_hold_lock(folder) for folder in self.folders]
         self.kept = {p["name"]: Kept(p) for p in plan["processes"]}
         self.selector = selectors.DefaultSelector()
         self.stopping = False
@@ -191,17 +191,22 @@ class Keeper:
         for folder in self.folders:
             # What cannot be removed now, the sweep of the next start removes.
             shutil.rmtree(folder, ignore_errors=True)
-        self.lock.close()
+        for lock in self.locks:
+            os.close(lock)
         _tell({"event": "stopped"})
 
     def _on_stop_signal(self, number: int, frame: object) -> None:
         self.stopping = True
 
 
-def _hold_lock(path: str) -> IO[bytes]:
-    """Lock ``path`` for as long as this process lives: the sweep spares its stack."""
-    held = open(path, "ab")
-    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _hold_lock(folder: str) -> int:
+    """Mark ``folder`` as in use for as long as this process lives.
+
+    The rule is that of :class:`harness.db.rundir.RunDir`, which this script, without
+    the package on its path, cannot import.
+    """
+    held = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_SH)
     return held
 
 

@@ -136,7 +136,7 @@ class Project:
         app = {"provider": "email", "providers": ["email"], **(app_metadata or {})}
         mine = dict(user_metadata or {})
         await self._insert_user(persona_id, email, app, mine, is_anonymous)
-        claims = {
+        claims: dict[str, Any] = {
             "email": email,
             "app_metadata": app,
             "user_metadata": mine,

@@ -1,0 +1,80 @@
+"""How a stack's URLs and keys are shown: for people, for ``eval``, for programs.
+
+The names are those of ``supabase status``, so that scripts written for it work.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.stack.descriptor import StackDescriptor
+
+__all__ = ["OutputFormat", "show_stack", "stack_variables"]
+
+OutputFormat = Literal["pretty", "env", "json"]
+
+LABELS = {
+    "API_URL": "API URL",
+    "DB_URL": "Database URL",
+    "STORAGE_S3_URL": "S3 endpoint",
+    "PUBLISHABLE_KEY": "Publishable key",
+    "SECRET_KEY": "Secret key",
+    "ANON_KEY": "anon key",
+    "SERVICE_ROLE_KEY": "service_role key",
+    "JWT_SECRET": "JWT secret",
+    "S3_PROTOCOL_ACCESS_KEY_ID": "S3 access key",
+    "S3_PROTOCOL_ACCESS_KEY_SECRET": "S3 secret key",
+    "S3_PROTOCOL_REGION": "S3 region",
+}
+
+
+def stack_variables(descriptor: StackDescriptor) -> Mapping[str, str]:
+    """Return the variables of ``supabase status -o env`` for the default project."""
+    api, keys = descriptor.api_url, descriptor.keys
+    return {
+        "API_URL": api,
+        "REST_URL": f"{api}/rest/v1",
+        "STORAGE_S3_URL": f"{api}/storage/v1/s3",
+        "DB_URL": descriptor.db_url("postgres"),
+        "PUBLISHABLE_KEY": keys.publishable_key,
+        "SECRET_KEY": keys.secret_key,
+        "ANON_KEY": keys.anon_key,
+        "SERVICE_ROLE_KEY": keys.service_role_key,
+        "JWT_SECRET": keys.jwt_secret,
+        "S3_PROTOCOL_ACCESS_KEY_ID": keys.s3.access_key_id,
+        "S3_PROTOCOL_ACCESS_KEY_SECRET": keys.s3.secret_access_key,
+        "S3_PROTOCOL_REGION": keys.s3.region,
+        "SUPABASE_URL": api,
+        "SUPABASE_ANON_KEY": keys.anon_key,
+        "SUPABASE_SERVICE_ROLE_KEY": keys.service_role_key,
+    }
+
+
+def show_stack(
+    console: Console, descriptor: StackDescriptor, output: OutputFormat
+) -> None:
+    """Print a stack in the wanted form on ``console``."""
+    variables = stack_variables(descriptor)
+    if output == "json":
+        console.file.write(json.dumps(dict(variables), indent=2) + "\n")
+    elif output == "env":
+        for name, value in variables.items():
+            console.file.write(f"{name}={shlex.quote(value)}\n")
+    else:
+        console.print(_table(variables))
+
+
+def _table(variables: Mapping[str, str]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    # Keys are for pasting: never wrapped, never shortened.
+    table.add_column(no_wrap=True, overflow="ignore")
+    for name, label in LABELS.items():
+        table.add_row(label, variables[name])
+    return table

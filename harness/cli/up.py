@@ -1,0 +1,128 @@
+"""``harness up``: start a stack, tell its URLs and keys, stop it on Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Literal
+
+import click
+from rich.console import Console
+
+from harness.cli.exit_codes import ExitCode
+from harness.cli.output import OutputFormat, show_stack
+from harness.cli.running import run_async
+from harness.config import Config
+from harness.errors import StackError
+from harness.stack.descriptor import StackDescriptor
+from harness.stack.embedded import EmbeddedStack
+from harness.stack.registry import StackRegistry
+
+__all__ = ["command"]
+
+EPILOG = """
+\b
+Examples:
+  harness up                          an empty project on ports 54321 and 54322
+  harness up --project ./my-app       with the schema of a Supabase CLI project
+  harness up --project sql/climber    with a folder of migrations
+  harness up --port 9000              a second stack beside the first
+  eval "$(harness up --detach -o env)"
+  harness down                        stops what --detach left running
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--project",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a Supabase CLI project, or of migrations.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="API port, exactly.")
+@click.option("--name", help="Name of the stack, for 'harness down NAME'.")
+@click.option(
+    "-o", "--output", type=click.Choice(["pretty", "env", "json"]), default="pretty"
+)
+@click.option("--json", "output", flag_value="json", help="Same as -o json.")
+@click.option("--detach", is_flag=True, help="Leave it running and return.")
+@click.pass_obj
+def command(
+    config: Config,
+    project: Path | None,
+    port: int | None,
+    name: str | None,
+    output: OutputFormat,
+    detach: bool,
+) -> int:
+    """Start a stack and print its URLs and keys; Ctrl-C stops it."""
+    console = Console()
+    if detach:
+        show_stack(console, _detach(config, project, port, name), output)
+        return ExitCode.PASSED
+    return run_async(_serve(config, console, project, port, name, output))
+
+
+async def _serve(
+    config: Config,
+    console: Console,
+    project: Path | None,
+    port: int | None,
+    name: str | None,
+    output: OutputFormat,
+) -> int:
+    changed = config.replace(api_port=port, db_port=port + 1 if port else None)
+    ports: Literal["exact", "preferred"] = "exact" if port else "preferred"
+    stack = EmbeddedStack(changed, name=name, ports=ports)
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as cleanup:
+        await cleanup.enter_async_context(stack)
+        await stack.serve_default((project,) if project else ())
+        show_stack(console, stack.descriptor, output)
+        if output == "pretty":
+            hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
+            Console(stderr=True).print(hint, style="dim", highlight=False)
+        console.file.flush()
+        gone = asyncio.create_task(stack.keeper.stopped.wait())
+        told = asyncio.create_task(stopping.wait())
+        await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
+        ended_by_itself = gone.done()
+        for task in (gone, told):
+            task.cancel()
+    # A stop by 'harness down' or Ctrl-C is what was asked for.
+    return ExitCode.PASSED if told.done() or ended_by_itself else ExitCode.INTERRUPTED
+
+
+def _detach(
+    config: Config, project: Path | None, port: int | None, name: str | None
+) -> StackDescriptor:
+    """Start ``harness up`` in a session of its own and wait until it is registered."""
+    name = name or f"up-{os.getpid()}"
+    argv = [sys.executable, "-m", "harness.cli", "up", "--name", name, "-o", "json"]
+    argv += ["--project", str(project)] if project else []
+    argv += ["--port", str(port)] if port else []
+    environment = dict(os.environ)
+    if config.postgres:
+        environment["HARNESS_POSTGRES"] = config.postgres
+    child = subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    # The first line comes when the stack is registered, or the end of the output.
+    if not child.stdout.readline():
+        message = child.stderr.read().strip().removeprefix("error: ")
+        raise StackError(message or "the stack did not start")
+    return next(d for d in StackRegistry(config.state_dir).running() if d.name == name)

@@ -1,0 +1,171 @@
+"""One run: events go in stamped, to every writer; counts and a verdict come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from harness import __version__
+from harness.events import (
+    CheckFinished,
+    Event,
+    Finding,
+    LoadStepFinished,
+    PhaseFinished,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    Undecided,
+    Verdict,
+)
+
+__all__ = ["EventSink", "RunSession", "Tally"]
+
+
+class EventSink(Protocol):
+    """What a report writer offers: events one by one, then the end."""
+
+    def on_event(self, event: Event) -> None:
+        """Take one event."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is written."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has seen so far."""
+
+    passed: int = 0
+    failed: int = 0
+    findings: int = 0
+    undecided: int = 0
+    skipped: int = 0
+
+    def count(self, event: Event) -> None:
+        """Add one event."""
+        match event:
+            case CheckFinished(outcome="passed"):
+                self.passed += 1
+            case CheckFinished(outcome="skipped"):
+                self.skipped += 1
+            case CheckFinished():
+                self.failed += 1
+            case Finding(severity="note"):
+                pass
+            case Finding():
+                self.findings += 1
+            case Undecided():
+                self.undecided += 1
+            case LoadStepFinished():
+                self._count_load(event)
+            case _:
+                pass
+
+    def _count_load(self, step: LoadStepFinished) -> None:
+        wrong = step.lost + step.duplicate + step.reordered
+        if wrong + step.wrong_recipient + step.stale:
+            self.failed += 1
+        else:
+            self.passed += 1
+
+    @property
+    def ran(self) -> int:
+        """How many checks came to an end."""
+        return self.passed + self.failed + self.findings + self.undecided
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fail`` over ``unknown`` over ``pass``; nothing run is unknown."""
+        if self.failed or self.findings:
+            return "fail"
+        if self.undecided or not self.passed:
+            return "unknown"
+        return "pass"
+
+
+class RunSession:
+    """The event stream of one run.
+
+    ``emit`` may be called from any phase; writers get events in that order.
+    """
+
+    def __init__(
+        self, what: str, *, seed: int, command: str, writers: Iterable[EventSink]
+    ) -> None:
+        self.what = what
+        self.seed = seed
+        self.tally = Tally()
+        self._writers = tuple(writers)
+        self._began_s = time.monotonic()
+        self.emit(
+            RunStarted(
+                what=what,
+                seed=seed,
+                utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                command=command,
+                environment=describe_environment(),
+            )
+        )
+
+    def emit(self, event: Event) -> None:
+        """Stamp ``event`` with the time of the run and hand it to every writer."""
+        stamped = dataclasses.replace(event, at=round(self._elapsed_s(), 4))
+        self.tally.count(stamped)
+        for writer in self._writers:
+            writer.on_event(stamped)
+
+    @contextmanager
+    def phase(
+        self, name: str, title: str, total: int | None = None
+    ) -> Iterator[Callable[[str], None]]:
+        """Emit the start and end of a phase; the value given sets its summary."""
+        self.emit(PhaseStarted(phase=name, title=title, total=total))
+        began_s = time.monotonic()
+        summary = [""]
+        yield lambda text: summary.__setitem__(0, text)
+        took_s = time.monotonic() - began_s
+        self.emit(PhaseFinished(phase=name, took_s=took_s, summary=summary[0]))
+
+    def finish(self, exit_code: int) -> RunFinished:
+        """Emit the verdict and close the writers."""
+        tally = self.tally
+        finished = RunFinished(
+            verdict=tally.verdict,
+            exit_code=exit_code,
+            passed=tally.passed,
+            failed=tally.failed + tally.findings,
+            undecided=tally.undecided,
+            skipped=tally.skipped,
+            took_s=self._elapsed_s(),
+        )
+        self.emit(finished)
+        self.close()
+        return finished
+
+    def close(self) -> None:
+        """Close the writers, also where a run broke off."""
+        for writer in self._writers:
+            writer.close()
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+
+def describe_environment() -> dict[str, str]:
+    """Return what a reader needs to know of this machine; no paths, no names."""
+    return {
+        "harness": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "implementation": sys.implementation.name,
+    }

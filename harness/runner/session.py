@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
 
 from harness import __version__
+from harness.clock import SystemClock
 from harness.events import (
     CheckFinished,
     Event,
@@ -25,20 +22,9 @@ from harness.events import (
     Undecided,
     Verdict,
 )
+from harness.report.writers import EventStream, Writer
 
-__all__ = ["EventSink", "RunSession", "Tally"]
-
-
-class EventSink(Protocol):
-    """What a report writer offers: events one by one, then the end."""
-
-    def on_event(self, event: Event) -> None:
-        """Take one event."""
-        ...
-
-    def close(self) -> None:
-        """Finish what is written."""
-        ...
+__all__ = ["RunSession", "Tally"]
 
 
 @dataclass(slots=True)
@@ -100,18 +86,19 @@ class RunSession:
     """
 
     def __init__(
-        self, what: str, *, seed: int, command: str, writers: Iterable[EventSink]
+        self, what: str, *, seed: int, command: str, writers: Sequence[Writer]
     ) -> None:
         self.what = what
         self.seed = seed
         self.tally = Tally()
-        self._writers = tuple(writers)
-        self._began_s = time.monotonic()
+        self._clock = SystemClock()
+        self._stream = EventStream(writers, self._clock)
+        self._began_s = self._clock.monotonic_s()
         self.emit(
             RunStarted(
                 what=what,
                 seed=seed,
-                utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                utc=self._clock.now().isoformat(timespec="seconds"),
                 command=command,
                 environment=describe_environment(),
             )
@@ -119,10 +106,8 @@ class RunSession:
 
     def emit(self, event: Event) -> None:
         """Stamp ``event`` with the time of the run and hand it to every writer."""
-        stamped = dataclasses.replace(event, at=round(self._elapsed_s(), 4))
-        self.tally.count(stamped)
-        for writer in self._writers:
-            writer.on_event(stamped)
+        self.tally.count(event)
+        self._stream.emit(event)
 
     @contextmanager
     def phase(
@@ -130,10 +115,10 @@ class RunSession:
     ) -> Iterator[Callable[[str], None]]:
         """Emit the start and end of a phase; the value given sets its summary."""
         self.emit(PhaseStarted(phase=name, title=title, total=total))
-        began_s = time.monotonic()
+        began_s = self._clock.monotonic_s()
         summary = [""]
         yield lambda text: summary.__setitem__(0, text)
-        took_s = time.monotonic() - began_s
+        took_s = self._clock.monotonic_s() - began_s
         self.emit(PhaseFinished(phase=name, took_s=took_s, summary=summary[0]))
 
     def finish(self, exit_code: int) -> RunFinished:
@@ -154,11 +139,10 @@ class RunSession:
 
     def close(self) -> None:
         """Close the writers, also where a run broke off."""
-        for writer in self._writers:
-            writer.close()
+        self._stream.close()
 
     def _elapsed_s(self) -> float:
-        return time.monotonic() - self._began_s
+        return self._clock.monotonic_s() - self._began_s
 
 
 def describe_environment() -> dict[str, str]:

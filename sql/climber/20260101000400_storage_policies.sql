@@ -89,16 +89,6 @@ create policy assets_admin_all on storage.objects
   with check (bucket_id = 'app-assets'
     and (select public.has_role((select auth.uid()), 'admin')));
 
--- Bucket lookups are served by the unique index (bucket_id, name).  Hosted projects do
--- not own storage.objects and cannot index it; there these two are left out.
-do $$
-begin
-  create index if not exists idx_storage_objects_owner
-    on storage.objects (owner_id);
-  create index if not exists idx_storage_objects_created_at
-    on storage.objects (created_at);
-exception
-  when insufficient_privilege then
-    raise notice 'storage.objects belongs to another role: no indexes added';
-end;
-$$;
+-- No indexes here: lookups by bucket and by path are served by those of the Storage API
+-- (bucket_id, name), no policy reads the owner, and a project may not index a table that
+-- belongs to Storage.

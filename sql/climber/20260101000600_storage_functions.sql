@@ -16,6 +16,7 @@ create table if not exists public.avatar_outbox (
 create index if not exists idx_avatar_outbox_user on public.avatar_outbox (user_id);
 alter table public.avatar_outbox enable row level security;
 revoke all on public.avatar_outbox from anon, authenticated;
+revoke all on sequence public.avatar_outbox_id_seq from anon, authenticated;
 grant all on public.avatar_outbox to service_role;
 
 create or replace function public.get_user_avatar_url(user_id uuid)

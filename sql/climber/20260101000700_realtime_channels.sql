@@ -42,13 +42,15 @@ alter table public.readiness_scores replica identity full;
 alter table public.video_content replica identity full;
 alter table public.content_analytics replica identity full;
 
-select private.publish_table('public.user_profiles');
-select private.publish_table('public.training_plans');
-select private.publish_table('public.training_sessions');
-select private.publish_table('public.wearable_data');
-select private.publish_table('public.readiness_scores');
-select private.publish_table('public.video_content');
-select private.publish_table('public.content_analytics');
+do $$
+begin
+  perform private.publish_table(published)
+  from unnest(array[
+    'public.user_profiles', 'public.training_plans', 'public.training_sessions',
+    'public.wearable_data', 'public.readiness_scores', 'public.video_content',
+    'public.content_analytics']::regclass[]) as tables (published);
+end;
+$$;
 
 create table if not exists public.realtime_channels (
   id uuid primary key default extensions.uuid_generate_v4(),

@@ -1,0 +1,1 @@
+"""Who may do what, proved by execution: worlds, probes, judgement and witnesses."""

@@ -1,0 +1,222 @@
+"""SQL expressions as trees: parsing, walking with scopes, and splitting by OR and AND.
+
+A thin layer over ``pglast`` (PostgreSQL's own grammar).  It knows which relation an
+unqualified column belongs to, and nothing of what a policy means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pglast
+from pglast import ast, enums
+from pglast.parser import ParseError
+from pglast.stream import RawStream
+
+from harness.db.catalog import Catalog, Function, Name
+
+__all__ = [
+    "Scope",
+    "body_statements",
+    "children",
+    "deparse",
+    "disjuncts",
+    "parse_condition",
+    "parse_statements",
+    "scope_of",
+    "walk",
+]
+
+MAX_DISJUNCTS = 64
+PLPGSQL_STATEMENT = 0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which relations a column reference may mean, inner queries first."""
+
+    tables: Mapping[str, Name]
+    outer: Scope | None = None
+
+    def resolve(self, fields: tuple[str, ...], catalog: Catalog) -> Name | None:
+        """Return the relation that a reference of these dotted fields belongs to."""
+        if len(fields) == 3:
+            return Name(fields[0], fields[1])
+        level: Scope | None = self
+        while level is not None:
+            found = level._here(fields, catalog)
+            if found is not None:
+                return found
+            level = level.outer
+        return None
+
+    def _here(self, fields: tuple[str, ...], catalog: Catalog) -> Name | None:
+        if len(fields) == 2:
+            return self.tables.get(fields[0])
+        for name in self.tables.values():
+            relation = catalog.relations.get(name)
+            if relation is not None and relation.has_column(fields[-1]):
+                return name
+        return None
+
+
+@lru_cache(maxsize=4096)
+def parse_condition(text: str) -> ast.Node | None:
+    """Return the tree of a boolean expression, or None for one we cannot parse."""
+    if not text:
+        return None
+    try:
+        return pglast.parse_sql(f"select ({text})")[0].stmt.targetList[0].val
+    except ParseError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def parse_statements(text: str) -> tuple[ast.Node, ...]:
+    """Return the statements of ``text``; nothing when it does not parse."""
+    try:
+        return tuple(raw.stmt for raw in pglast.parse_sql(text))
+    except ParseError:
+        return ()
+
+
+def body_statements(function: Function) -> tuple[ast.Node, ...]:
+    """Return the SQL statements and expressions inside a function's body."""
+    return _body(function.language, function.source, function.definition)
+
+
+@lru_cache(maxsize=2048)
+def _body(language: str, source: str, definition: str) -> tuple[ast.Node, ...]:
+    if language == "plpgsql":
+        return tuple(_plpgsql_statements(definition))
+    if language != "sql":
+        return ()
+    if source.strip():
+        return parse_statements(source)
+    created = parse_statements(definition)
+    return tuple(node for statement in created for node in _sql_body(statement))
+
+
+def _sql_body(statement: ast.Node) -> Iterator[ast.Node]:
+    body = getattr(statement, "sql_body", None)
+    for item in body if isinstance(body, tuple) else (body,):
+        if isinstance(item, tuple):
+            yield from (node for node in item if node is not None)
+        elif item is not None:
+            yield item
+
+
+def _plpgsql_statements(definition: str) -> Iterator[ast.Node]:
+    try:
+        parsed = pglast.parse_plpgsql(definition)
+    except ParseError:
+        return
+    for text, mode in _plpgsql_queries(parsed):
+        if mode == PLPGSQL_STATEMENT:
+            yield from parse_statements(text)
+        else:
+            # An assignment keeps its target: `v := expression`.
+            expression = text.partition(":=")[2] or text
+            node = parse_condition(expression.strip().rstrip(";"))
+            if node is not None:
+                yield node
+
+
+def _plpgsql_queries(tree: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(tree, dict):
+        if isinstance(tree.get("query"), str):
+            yield tree["query"], tree.get("parseMode", PLPGSQL_STATEMENT)
+        for value in tree.values():
+            yield from _plpgsql_queries(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _plpgsql_queries(value)
+
+
+def children(node: Any) -> Iterator[ast.Node]:
+    """Yield the nodes directly below ``node``."""
+    if isinstance(node, ast.Node):
+        for attribute in node:
+            yield from _flatten(getattr(node, attribute))
+
+
+def _flatten(value: Any) -> Iterator[ast.Node]:
+    if isinstance(value, ast.Node):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _flatten(item)
+
+
+def walk(
+    node: ast.Node, scope: Scope, visit: Callable[[ast.Node, Scope], None]
+) -> None:
+    """Call ``visit`` on every node below ``node``, with the scope it stands in."""
+    inner = scope_of(node, scope)
+    visit(node, inner)
+    for child in children(node):
+        walk(child, inner, visit)
+
+
+def scope_of(node: ast.Node, outer: Scope) -> Scope:
+    """Return the scope inside ``node``: a new one for a query, else ``outer``."""
+    tables: dict[str, Name] = {}
+    if isinstance(node, ast.SelectStmt):
+        for item in node.fromClause or ():
+            _collect_tables(item, tables)
+    elif isinstance(node, (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)):
+        _collect_tables(node.relation, tables)
+        for attribute in ("fromClause", "usingClause"):
+            for item in getattr(node, attribute, None) or ():
+                _collect_tables(item, tables)
+    else:
+        return outer
+    return Scope(tables, outer)
+
+
+def _collect_tables(item: Any, tables: dict[str, Name]) -> None:
+    if isinstance(item, ast.RangeVar):
+        alias = item.alias.aliasname if item.alias else item.relname
+        tables[alias] = Name(item.schemaname or "public", item.relname)
+    elif isinstance(item, ast.JoinExpr):
+        _collect_tables(item.larg, tables)
+        _collect_tables(item.rarg, tables)
+
+
+def disjuncts(node: ast.Node, *, negate: bool = False) -> list[tuple[ast.Node, ...]]:
+    """Return the condition as OR of ANDs of atoms, negations pushed to the atoms.
+
+    A condition too large for that comes back as one atom.
+    """
+    if isinstance(node, ast.BoolExpr):
+        if node.boolop == enums.BoolExprType.NOT_EXPR:
+            return disjuncts(node.args[0], negate=not negate)
+        parts = [disjuncts(arg, negate=negate) for arg in node.args]
+        either = (node.boolop == enums.BoolExprType.OR_EXPR) != negate
+        if either:
+            return [conjunction for part in parts for conjunction in part]
+        return _product(node, parts, negate)
+    return [(_negated(node) if negate else node,)]
+
+
+def _product(
+    node: ast.Node, parts: list[list[tuple[ast.Node, ...]]], negate: bool
+) -> list[tuple[ast.Node, ...]]:
+    combined: list[tuple[ast.Node, ...]] = [()]
+    for part in parts:
+        combined = [left + right for left in combined for right in part]
+        if len(combined) > MAX_DISJUNCTS:
+            return [(_negated(node) if negate else node,)]
+    return combined
+
+
+def _negated(node: ast.Node) -> ast.Node:
+    return ast.BoolExpr(boolop=enums.BoolExprType.NOT_EXPR, args=(node,))
+
+
+def deparse(node: ast.Node) -> str:
+    """Return the SQL of a tree."""
+    return str(RawStream()(node))

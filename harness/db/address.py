@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-__all__ = ["DatabaseAddress"]
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["Connection", "DatabaseAddress"]
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)

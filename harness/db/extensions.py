@@ -1,0 +1,141 @@
+"""``CREATE EXTENSION`` as a hosted project knows it, on a server of any build.
+
+There, role ``postgres`` may create extensions that stock PostgreSQL reserves for
+superusers; so extension statements run as the superuser of the connection.  What the
+build lacks gets a stand-in in SQL where we have one (``shims/<extension>.sql``), else
+an :class:`~harness.errors.ExtensionMissingError` that says how to get it.
+
+A stand-in is not in ``pg_extension``; ``extensions.harness_shims`` names them.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from harness.db.address import Connection
+from harness.db.statements import Statement
+from harness.errors import ExtensionMissingError, MigrationError
+
+__all__ = ["create_extension", "is_shimmed", "shim_names", "shim_text"]
+
+DUPLICATE_OBJECT = "42710"
+FEATURE_NOT_SUPPORTED = "0A000"
+
+# Debian's package of an extension, where it is not named after it.
+DEBIAN_PACKAGES = {
+    "vector": "pgvector",
+    "pg_cron": "cron",
+    "postgis": "postgis-3",
+    "postgis_topology": "postgis-3",
+    "pgtap": "pgtap",
+    "hypopg": "hypopg",
+    "pgaudit": "pgaudit",
+    "http": "http",
+    "rum": "rum",
+    "timescaledb": "timescaledb",
+    "plpgsql_check": "plpgsql-check",
+    "pgrouting": "pgrouting",
+    "pg_hint_plan": "pg-hint-plan",
+    "pg_repack": "repack",
+    "pg_partman": "partman",
+}
+
+REGISTRY = """\
+create table if not exists extensions.harness_shims (
+  name text primary key,
+  schema text not null
+)"""
+
+
+def shim_names() -> frozenset[str]:
+    """Return the extensions that have a stand-in in SQL."""
+    return frozenset(
+        path.name.removesuffix(".sql")
+        for path in files("harness.db").joinpath("shims").iterdir()
+        if path.name.endswith(".sql")
+    )
+
+
+def shim_text(name: str, schema: str) -> str:
+    """Return the stand-in's SQL for ``schema`` (already quoted as an identifier)."""
+    source = files("harness.db").joinpath("shims", f"{name}.sql")
+    return source.read_text(encoding="utf-8").replace("@extschema@", schema)
+
+
+async def is_shimmed(connection: Connection, name: str) -> bool:
+    """Tell whether a stand-in of extension ``name`` is installed in this database."""
+    if await connection.fetchval("select to_regclass('extensions.harness_shims')"):
+        query = "select from extensions.harness_shims where name = $1"
+        return await connection.fetchrow(query, name) is not None
+    return False
+
+
+async def create_extension(
+    connection: Connection, statement: Statement, *, file: str
+) -> None:
+    """Run one ``CREATE EXTENSION``; the session must be the superuser's."""
+    name = statement.subject
+    if await is_shimmed(connection, name):
+        if not statement.tree.if_not_exists:
+            raise MigrationError(
+                f'extension "{name}" already exists',
+                file=file,
+                line=statement.line,
+                statement=statement.text,
+                sqlstate=DUPLICATE_OBJECT,
+                hint="write CREATE EXTENSION IF NOT EXISTS",
+            )
+        return
+    if await _is_available(connection, name):
+        await connection.execute(statement.text)
+    elif name in shim_names():
+        await _install_shim(connection, statement)
+    else:
+        raise await _missing(connection, statement, file)
+
+
+async def _is_available(connection: Connection, name: str) -> bool:
+    query = "select from pg_catalog.pg_available_extensions where name = $1"
+    return await connection.fetchrow(query, name) is not None
+
+
+async def _install_shim(connection: Connection, statement: Statement) -> None:
+    schema = _wanted_schema(statement) or await connection.fetchval(
+        "select current_schema()"
+    )
+    quoted = await connection.fetchval("select quote_ident($1)", schema)
+    # Their bodies name everything they use: the caller's search_path must not matter.
+    await connection.execute(shim_text(statement.subject, quoted))
+    await connection.execute(REGISTRY)
+    await connection.execute(
+        "insert into extensions.harness_shims values ($1, $2)"
+        " on conflict (name) do nothing",
+        statement.subject,
+        schema,
+    )
+
+
+def _wanted_schema(statement: Statement) -> str | None:
+    for option in statement.tree.options or ():
+        if option.defname == "schema":
+            return str(option.arg.sval)
+    return None
+
+
+async def _missing(
+    connection: Connection, statement: Statement, file: str
+) -> ExtensionMissingError:
+    name = statement.subject
+    major = int(await connection.fetchval("show server_version_num")) // 10000
+    package = DEBIAN_PACKAGES.get(name, name.replace("_", "-"))
+    return ExtensionMissingError(
+        f'extension "{name}" is not available in this PostgreSQL {major}',
+        file=file,
+        line=statement.line,
+        statement=statement.text,
+        sqlstate=FEATURE_NOT_SUPPORTED,
+        hint=(
+            f"install it (Debian: apt-get install postgresql-{major}-{package}), name a"
+            " PostgreSQL that has it with HARNESS_POSTGRES, or run --stack containers"
+        ),
+    )

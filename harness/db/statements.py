@@ -1,0 +1,175 @@
+r"""Split a schema file into statements, exactly, and say what kind each one is.
+
+The work is done by PostgreSQL's own parser (libpg_query through pglast), so quoting,
+dollar quotes, nested comments and ``BEGIN ATOMIC`` bodies cannot mislead it.  What
+only psql understands (``\i``, ``COPY ... FROM stdin`` data) is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pglast import enums, parser
+from pglast.stream import RawStream
+
+from harness.errors import MigrationError
+
+__all__ = ["Statement", "retarget_database", "split_statements"]
+
+Kind = Literal[
+    "plain",
+    "create_extension",
+    "about_extension",
+    "alter_database",
+    "outside_transaction",
+    "transaction",
+]
+EXTENSION = enums.ObjectType.OBJECT_EXTENSION
+WHOLE_DATABASE_REINDEX = {
+    "REINDEX_OBJECT_SCHEMA",
+    "REINDEX_OBJECT_SYSTEM",
+    "REINDEX_OBJECT_DATABASE",
+}
+OUTSIDE_TRANSACTION = {
+    "AlterSystemStmt",
+    "CreatedbStmt",
+    "DropdbStmt",
+    "CreateTableSpaceStmt",
+    "DropTableSpaceStmt",
+}
+SYNTAX_ERROR = "42601"
+PSQL_COMMAND = re.compile(r"^[ \t]*\\\S*", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement: its text, the 1-based line it starts on, its kind and tree.
+
+    ``subject`` is the extension or database that the kind is about, else ''.
+    """
+
+    text: str
+    line: int
+    kind: Kind
+    subject: str
+    tree: Any
+
+
+def split_statements(sql: str, *, file: str) -> tuple[Statement, ...]:
+    """Return the statements of ``sql``.
+
+    Raises :class:`MigrationError` on bad syntax.
+    """
+    try:
+        slices = parser.split(sql, only_slices=True)
+        trees = parser.parse_sql(sql)
+    except parser.ParseError as exc:
+        raise _syntax_error(exc, sql, file) from exc
+    pairs = zip(slices, trees, strict=True)
+    return tuple(_statements(sql, pairs, file))
+
+
+def retarget_database(statement: Statement, dbname: str) -> str:
+    """Return an ``ALTER DATABASE`` statement's text with another database's name."""
+    tree = statement.tree
+    named, tree.dbname = tree.dbname, dbname
+    try:
+        return str(RawStream()(tree))
+    finally:
+        tree.dbname = named
+
+
+def line_of(text: str, offset: int) -> int:
+    """Return the 1-based line on which the character at ``offset`` stands."""
+    return text.count("\n", 0, offset) + 1
+
+
+def _statements(sql: str, pairs: Any, file: str) -> Iterator[Statement]:
+    line, counted = 1, 0
+    for piece, raw in pairs:
+        line += sql.count("\n", counted, piece.start)
+        counted = piece.start
+        tree = raw.stmt
+        kind, subject = _classify(tree)
+        if _reads_stdin(tree):
+            raise MigrationError(
+                "COPY ... FROM stdin needs psql, which reads the data that follows",
+                file=file,
+                line=line,
+                statement=sql[piece],
+                sqlstate=SYNTAX_ERROR,
+                hint="write INSERT statements (pg_dump --inserts)",
+            )
+        yield Statement(sql[piece], line, kind, subject, tree)
+
+
+def _reads_stdin(tree: Any) -> bool:
+    return type(tree).__name__ == "CopyStmt" and tree.is_from and not tree.filename
+
+
+def _classify(tree: Any) -> tuple[Kind, str]:
+    match type(tree).__name__:
+        case "CreateExtensionStmt":
+            return "create_extension", tree.extname
+        case "AlterExtensionStmt" | "AlterExtensionContentsStmt":
+            return "about_extension", tree.extname
+        case "CommentStmt" if tree.objtype == EXTENSION:
+            return "about_extension", tree.object.sval
+        case "DropStmt" if tree.removeType == EXTENSION and len(tree.objects) == 1:
+            return "about_extension", tree.objects[0].sval
+        case "AlterDatabaseSetStmt" | "AlterDatabaseStmt":
+            return "alter_database", tree.dbname
+        case "TransactionStmt":
+            return "transaction", tree.kind.name.removeprefix("TRANS_STMT_").lower()
+        case _ if _runs_outside_transaction(tree):
+            return "outside_transaction", ""
+        case _:
+            return "plain", ""
+
+
+def _runs_outside_transaction(tree: Any) -> bool:
+    """Tell whether PostgreSQL refuses the statement inside a transaction block."""
+    match type(tree).__name__:
+        case "IndexStmt" | "DropStmt":
+            return bool(tree.concurrent)
+        case "ReindexStmt":
+            named = {option.defname for option in tree.params or ()}
+            return "concurrently" in named or tree.kind.name in WHOLE_DATABASE_REINDEX
+        case "VacuumStmt":
+            return bool(tree.is_vacuumcmd)
+        case "ClusterStmt":
+            return tree.relation is None
+        case "AlterTableStmt":
+            return any(_detaches_concurrently(command) for command in tree.cmds)
+        case name:
+            return name in OUTSIDE_TRANSACTION
+
+
+def _detaches_concurrently(command: Any) -> bool:
+    return bool(getattr(command.def_, "concurrent", False))
+
+
+def _syntax_error(exc: parser.ParseError, sql: str, file: str) -> MigrationError:
+    message, offset = exc.args[0], exc.args[1]
+    position = len(sql) if offset is None else int(offset)
+    line = line_of(sql, position)
+    text = sql.splitlines()[line - 1] if sql.splitlines() else ""
+    if command := PSQL_COMMAND.match(text):
+        return MigrationError(
+            f"{command.group().strip()} is a command of psql, not of the server",
+            file=file,
+            line=line,
+            statement=text.strip(),
+            sqlstate=SYNTAX_ERROR,
+            hint="only SQL can be applied; remove the line or write what it did as SQL",
+        )
+    return MigrationError(
+        str(message),
+        file=file,
+        line=line,
+        statement=text.strip(),
+        sqlstate=SYNTAX_ERROR,
+    )

@@ -1,0 +1,151 @@
+"""Fixtures of the whole test suite: one throw-away PostgreSQL a worker, clones a test.
+
+``HARNESS_POSTGRES`` chooses the PostgreSQL (a ``bin`` directory); under pytest-xdist
+each worker has a server of its own.  The database of a failed test is kept until the
+session ends and its DSN is printed; ``--keep-databases`` keeps the server as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.db.address import DatabaseAddress
+from harness.db.cluster import Cluster
+from harness.db.discovery import PostgresInstallation, find_postgres
+from harness.db.schema_files import Schema, read_schema
+from harness.db.templates import TemplateStore
+
+ROOT = Path(__file__).resolve().parent.parent
+FAILED = pytest.StashKey[bool]()
+CloneOf = Callable[..., DatabaseAddress]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--keep-databases",
+        action="store_true",
+        help="leave the PostgreSQL server running if a test failed",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+        item.session.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres_installation() -> PostgresInstallation:
+    """The PostgreSQL under test: ``HARNESS_POSTGRES`` or the best one found."""
+    return find_postgres(
+        os.environ.get("HARNESS_POSTGRES"),
+        search_path=os.environ.get("PATH", os.defpath),
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(
+    request: pytest.FixtureRequest, postgres_installation: PostgresInstallation
+) -> Iterator[Cluster]:
+    """A throw-away server for the session."""
+    cluster = Cluster.start(postgres_installation)
+    yield cluster
+    failed = request.session.stash.get(FAILED, False)
+    if failed and request.config.getoption("--keep-databases"):
+        _say(request, f"kept: PostgreSQL, process {cluster.pid}, end it with SIGINT")
+        return
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def platform_schema() -> Schema:
+    """The files of ``sql/platform``."""
+    return read_schema(ROOT / "sql" / "platform", role="supabase_admin", recorded=False)
+
+
+@pytest.fixture(scope="session")
+def database_runner(postgres: Cluster) -> Iterator[DatabaseRunner]:
+    """Make and drop databases from synchronous code."""
+    runner = DatabaseRunner(postgres)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def platform_database(
+    database_runner: DatabaseRunner, platform_schema: Schema
+) -> DatabaseAddress:
+    """A database with the platform, shared by the session: read, do not write."""
+    return database_runner.clone(platform_schema)
+
+
+@pytest.fixture
+def clone_of(
+    request: pytest.FixtureRequest,
+    database_runner: DatabaseRunner,
+    platform_schema: Schema,
+) -> Iterator[CloneOf]:
+    """Make a database of this test with the platform and more schemas.
+
+    ``clone_of(read_schema(folder))``; dropped after the test unless it failed.
+    """
+    made: list[DatabaseAddress] = []
+
+    def clone(*schemas: Schema) -> DatabaseAddress:
+        made.append(database_runner.clone(platform_schema, *schemas))
+        return made[-1]
+
+    yield clone
+    for address in made:
+        if request.node.stash.get(FAILED, False):
+            _say(request, f"kept: {address.dsn('supabase_admin')}")
+        else:
+            database_runner.drop(address)
+
+
+@pytest.fixture
+def database(clone_of: CloneOf) -> DatabaseAddress:
+    """A fresh database with the platform."""
+    return clone_of()
+
+
+class DatabaseRunner:
+    """A :class:`TemplateStore` for code without an event loop."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._runner = asyncio.Runner()
+        self._store = TemplateStore(cluster.address())
+        self._runner.run(self._store.open())
+
+    def clone(self, *schemas: Schema) -> DatabaseAddress:
+        """Return a fresh database that holds ``schemas``."""
+        return self._runner.run(self._clone(schemas))
+
+    def drop(self, address: DatabaseAddress) -> None:
+        """Drop a database with all that is connected to it."""
+        self._runner.run(self._store.drop(address.dbname))
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+    async def _clone(self, schemas: tuple[Schema, ...]) -> DatabaseAddress:
+        template = await self._store.template(schemas)
+        return self._store.address(await self._store.clone(template))
+
+
+def _say(request: pytest.FixtureRequest, line: str) -> None:
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(line)

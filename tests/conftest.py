@@ -46,7 +46,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def postgres_installation() -> PostgresInstallation:
-    """The PostgreSQL under test: ``HARNESS_POSTGRES`` or the best one found."""
+    """Find the PostgreSQL under test: ``HARNESS_POSTGRES`` or the best one."""
     return find_postgres(
         os.environ.get("HARNESS_POSTGRES"),
         search_path=os.environ.get("PATH", os.defpath),
@@ -57,7 +57,7 @@ def postgres_installation() -> PostgresInstallation:
 def postgres(
     request: pytest.FixtureRequest, postgres_installation: PostgresInstallation
 ) -> Iterator[Cluster]:
-    """A throw-away server for the session."""
+    """Run a throw-away server for the session."""
     cluster = Cluster.start(postgres_installation)
     yield cluster
     failed = request.session.stash.get(FAILED, False)
@@ -69,7 +69,7 @@ def postgres(
 
 @pytest.fixture(scope="session")
 def platform_schema() -> Schema:
-    """The files of ``sql/platform``."""
+    """Read the files of ``sql/platform``."""
     return read_schema(ROOT / "sql" / "platform", role="supabase_admin", recorded=False)
 
 
@@ -85,7 +85,7 @@ def database_runner(postgres: Cluster) -> Iterator[DatabaseRunner]:
 def platform_database(
     database_runner: DatabaseRunner, platform_schema: Schema
 ) -> DatabaseAddress:
-    """A database with the platform, shared by the session: read, do not write."""
+    """Share a database with the platform in the session: read, do not write."""
     return database_runner.clone(platform_schema)
 
 
@@ -115,7 +115,7 @@ def clone_of(
 
 @pytest.fixture
 def database(clone_of: CloneOf) -> DatabaseAddress:
-    """A fresh database with the platform."""
+    """Make a fresh database with the platform."""
     return clone_of()
 
 

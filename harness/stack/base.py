@@ -6,14 +6,17 @@ drivers, and processes that only attach to a running stack, work alike.
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from harness.db.address import DatabaseAddress
+from harness.db.schema_files import Schema, read_schema
 from harness.db.templates import TemplateStore
 from harness.resources import sql_root
 from harness.servers.project import ProjectSettings
@@ -21,20 +24,25 @@ from harness.stack.control import ControlClient
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.project import Project
 
-__all__ = ["DEFAULT_DBNAME", "Stack", "attach"]
+__all__ = ["DEFAULT_DBNAME", "Stack", "attach", "platform_schema"]
 
 DEFAULT_DBNAME = "postgres"
 
 
 class Stack:
-    """A running stack.  ``async with`` starts and stops what a driver owns."""
+    """A running stack.  ``async with`` starts and stops what a driver owns.
+
+    ``registered`` holds what the gateway was told of each project, by reference.
+    """
 
     descriptor: StackDescriptor
     shared = False
 
     def __init__(self) -> None:
+        self.registered: dict[str, dict[str, Any]] = {}
         self._control: ControlClient | None = None
         self._templates: TemplateStore | None = None
+        self._templates_lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Start the stack."""
@@ -71,13 +79,6 @@ class Stack:
             self._control = ControlClient(descriptor.api_url, descriptor.control_secret)
         return self._control
 
-    @property
-    def templates(self) -> TemplateStore:
-        """The template databases of the stack's PostgreSQL."""
-        if self._templates is None:
-            self._templates = TemplateStore(self.descriptor.postgres)
-        return self._templates
-
     async def create_project(
         self,
         schema: Sequence[Path] = (),
@@ -90,28 +91,51 @@ class Stack:
         The first project of a schema applies its files to a template; the next ones
         are clones.  Raises :class:`harness.errors.MigrationError` with file and line.
         """
-        database = await self.templates.take(self._folders(schema))
+        database = await self._clone(schema)
         ref = ref or f"p{uuid.uuid4().hex[:12]}"
-        await self.control.register(ref, database.dbname, settings=settings)
+        await self._register(ref, database, settings)
         return self._project(ref, database)
 
     async def drop_project(self, project: Project) -> None:
         """Remove a project: its services, objects and database."""
         await self.control.unregister(project.ref)
-        await self.templates.drop(project.database)
+        self.registered.pop(project.ref, None)
+        async with self._templates_lock:
+            await (await self._store()).drop(project.database.dbname)
 
     async def serve_default(
         self, schema: Sequence[Path] = (), *, settings: ProjectSettings | None = None
     ) -> Project:
         """Serve a project without a path prefix, on a database named ``postgres``."""
-        database = await self.templates.take(
-            self._folders(schema), dbname=DEFAULT_DBNAME
-        )
-        await self.control.register("default", DEFAULT_DBNAME, settings=settings)
+        database = await self._clone(schema, DEFAULT_DBNAME)
+        await self._register("default", database, settings)
         return self._project("default", database)
 
-    def _folders(self, schema: Sequence[Path]) -> tuple[Path, ...]:
-        return (sql_root() / "platform", *schema)
+    async def _register(
+        self, ref: str, database: DatabaseAddress, settings: ProjectSettings | None
+    ) -> None:
+        record: dict[str, Any] = {"ref": ref, "dbname": database.dbname}
+        if settings is not None:
+            record["settings"] = dataclasses.asdict(settings)
+        await self.control.register(record)
+        self.registered[ref] = record
+
+    async def _clone(
+        self, folders: Sequence[Path], name: str | None = None
+    ) -> DatabaseAddress:
+        schemas = [platform_schema(), *(read_schema(folder) for folder in folders)]
+        # The store speaks over one connection; takers wait for their turn.
+        async with self._templates_lock:
+            store = await self._store()
+            dbname = await store.clone(await store.template(schemas), name)
+        return store.address(dbname)
+
+    async def _store(self) -> TemplateStore:
+        if self._templates is None:
+            store = TemplateStore(self.descriptor.postgres)
+            await store.open()
+            self._templates = store
+        return self._templates
 
     def _project(self, ref: str, database: DatabaseAddress) -> Project:
         descriptor = self.descriptor
@@ -144,3 +168,8 @@ async def attach(descriptor_path: Path) -> AsyncIterator[Stack]:
     """Use the running stack that the file ``descriptor_path`` describes."""
     async with AttachedStack(StackDescriptor.read(descriptor_path)) as stack:
         yield stack
+
+
+def platform_schema() -> Schema:
+    """Return ``sql/platform``: what every Supabase database has before its schema."""
+    return read_schema(sql_root() / "platform", role="supabase_admin", recorded=False)

@@ -6,15 +6,13 @@ control secret.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
 from harness.errors import StackError
-from harness.protocols.jwt import ProjectKeys
-from harness.servers.project import ProjectSettings
 
 __all__ = ["ControlClient"]
 
@@ -48,21 +46,9 @@ class ControlClient:
         """Close the connections."""
         await self._session.close()
 
-    async def register(
-        self,
-        ref: str,
-        dbname: str,
-        *,
-        keys: ProjectKeys | None = None,
-        settings: ProjectSettings | None = None,
-    ) -> None:
-        """Serve database ``dbname`` as project ``ref`` from now on."""
-        body: dict[str, Any] = {"ref": ref, "dbname": dbname}
-        if keys is not None:
-            body["keys"] = dataclasses.asdict(keys)
-        if settings is not None:
-            body["settings"] = dataclasses.asdict(settings)
-        await self._call("POST", "/_harness/projects", body)
+    async def register(self, record: Mapping[str, Any]) -> None:
+        """Serve a project; ``keys`` and ``settings`` of ``record`` are optional."""
+        await self._call("POST", "/_harness/projects", record)
 
     async def unregister(self, ref: str) -> None:
         """Stop the services of ``ref`` and remove its objects."""
@@ -73,7 +59,7 @@ class ControlClient:
         return await self._call("GET", "/_harness/status")
 
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | None = None
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         try:
             async with self._session.request(

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.config import Config
 from harness.db.address import DatabaseAddress
@@ -67,6 +67,8 @@ class EmbeddedStack(Stack):
         self._server_env = server_env or {}
         self._registry = StackRegistry(config.state_dir)
         self._keeper: KeeperClient | None = None
+        self._server_spec: dict[str, Any] = {}
+        self._spec_path = Path()
 
     @property
     def keeper(self) -> KeeperClient:
@@ -102,8 +104,15 @@ class EmbeddedStack(Stack):
             self._keeper = None
         self._registry.remove(self.name)
 
+    async def server_ended(self) -> int:
+        """Wait until the server process has ended; returns its exit status."""
+        return await self.keeper.until_gone(SERVER)
+
     async def restart_server(self) -> None:
-        """Start the server process again after it ended."""
+        """Start the server process again after it ended: same port, same projects."""
+        self._server_spec["port"] = int(self.descriptor.api_url.rpartition(":")[2])
+        self._server_spec["projects"] = list(self.registered.values())
+        self._write_spec()
         await self.keeper.restart(SERVER, self.config.ready_timeout_s)
 
     async def _start_processes(
@@ -154,7 +163,7 @@ class EmbeddedStack(Stack):
     def _server_process(
         self, folder: Path, plan: LaunchPlan, secret: str, port: int
     ) -> KeptProcess:
-        spec = {
+        self._server_spec = {
             "host": LOCALHOST,
             "port": port,
             "control_secret": secret,
@@ -164,17 +173,27 @@ class EmbeddedStack(Stack):
             "projects": [],
             "access_log": str(self._access_log or folder / "access.log"),
         }
-        spec_path = folder / "server.json"
-        spec_path.touch(mode=0o600)
-        spec_path.write_text(json.dumps(spec), encoding="utf-8")
+        self._spec_path = folder / "server.json"
+        self._write_spec()
         return KeptProcess(
             name=SERVER,
-            argv=[sys.executable, "-m", "harness.servers", "--spec", str(spec_path)],
+            argv=[
+                sys.executable,
+                "-m",
+                "harness.servers",
+                "--spec",
+                str(self._spec_path),
+            ],
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._server_env},
             log=str(folder / "server-process.log"),
             stop_signals=(signal.SIGTERM,),
             announces=True,
         )
+
+    def _write_spec(self) -> None:
+        self._spec_path.touch(mode=0o600)
+        text = json.dumps(self._server_spec)
+        self._spec_path.write_text(text, encoding="utf-8")
 
     def _port(self, wanted: int) -> int:
         """Return the port to listen on; 0 lets the system choose."""

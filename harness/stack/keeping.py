@@ -70,6 +70,7 @@ class KeeperClient:
     pids: dict[str, int] = field(default_factory=dict)
     gone: dict[str, int] = field(default_factory=dict)
     _announced: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _reader: asyncio.Task[None] | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -117,6 +118,12 @@ class KeeperClient:
         record: dict[str, Any] = json.loads(line)
         return record
 
+    async def until_gone(self, name: str) -> int:
+        """Wait until process ``name`` has ended; returns its exit status."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: name in self.gone)
+        return self.gone[name]
+
     async def restart(self, name: str, timeout_s: float) -> dict[str, Any]:
         """Start process ``name`` again after it ended; returns its readiness line."""
         self._announced[name] = asyncio.get_running_loop().create_future()
@@ -156,6 +163,8 @@ class KeeperClient:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self._hear(json.loads(line))
+            async with self._changed:
+                self._changed.notify_all()
         self.stopped.set()
         for name in self._announced:
             self._fail(name, "the keeper is gone")

@@ -18,7 +18,7 @@ from harness.db.initdb import SUPERUSER
 from harness.db.migrations import apply_schema
 from harness.db.schema_files import Schema, digest
 
-__all__ = ["TemplateStore", "drop_database"]
+__all__ = ["TemplateStore", "clone_name", "drop_database"]
 
 TEMPLATE_PREFIX = "harness_template_"
 OWNER = "postgres"
@@ -82,7 +82,7 @@ class TemplateStore:
 
     async def clone(self, template: str, name: str | None = None) -> str:
         """Make a database from a template; returns its name."""
-        name = name or f"harness_{secrets.token_hex(6)}"
+        name = name or clone_name()
         await self._maintenance.execute(
             f"create database {_quoted(name)} template {_quoted(template)}"
             f" strategy file_copy owner {OWNER}"
@@ -97,6 +97,34 @@ class TemplateStore:
     async def drop(self, name: str) -> None:
         """Drop a database with its sessions and replication slots."""
         await drop_database(self._maintenance, name)
+
+    async def rename(self, name: str, new_name: str) -> None:
+        """Rename a database that nobody is connected to."""
+        await self._maintenance.execute(
+            f"alter database {_quoted(name)} rename to {_quoted(new_name)}"
+        )
+
+    async def databases(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the databases that begin with ``prefix``."""
+        rows = await self._maintenance.fetch(
+            "select datname from pg_catalog.pg_database"
+            " where starts_with(datname, $1) order by datname",
+            prefix,
+        )
+        return tuple(row["datname"] for row in rows)
+
+    async def try_lock(self, key: int) -> bool:
+        """Take a lock that all clients of the server share; it ends with the store."""
+        query = "select pg_try_advisory_lock($1)"
+        return bool(await self._maintenance.fetchval(query, key))
+
+    async def unlock(self, key: int) -> None:
+        """Give such a lock back."""
+        await self._maintenance.execute("select pg_advisory_unlock($1)", key)
+
+    def sibling(self) -> TemplateStore:
+        """Return another store, not open, for the same server."""
+        return TemplateStore(self._server, login=self._login)
 
     @property
     def _maintenance(self) -> Connection:
@@ -145,6 +173,11 @@ class TemplateStore:
                 self._maintenance, template
             )
         return self._settings[template]
+
+
+def clone_name() -> str:
+    """Return a new name for a clone."""
+    return f"harness_{secrets.token_hex(6)}"
 
 
 async def drop_database(connection: Connection, name: str) -> None:

@@ -169,10 +169,12 @@ class _EventWriter:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         self._began = time.monotonic()
+        self._total: int | None = None
+        self._done = 0
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tell how many tests there will be."""
-        self._write_total(len(session.items))
+        """Note how many tests there will be; under xdist only the workers know."""
+        self._total = len(session.items) or None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write the outcome of a test, or of a phase of it that went wrong."""
@@ -183,15 +185,8 @@ class _EventWriter:
         """Close the file."""
         self._file.close()
 
-    def _write_total(self, total: int) -> None:
-        from harness.events import PhaseStarted, encode_event
-
-        if total:
-            started = PhaseStarted(phase="suite", title="scenarios", total=total)
-            self._file.write(encode_event(started))
-
     def _write_report(self, report: pytest.TestReport) -> None:
-        from harness.events import CheckFinished, encode_event
+        from harness.events import CheckFinished, Progress, encode_event
 
         properties = {str(k): str(v) for k, v in report.user_properties}
         ids = properties.get(REQUIREMENTS, "")
@@ -205,7 +200,9 @@ class _EventWriter:
             detail="" if report.passed else report.longreprtext,
             requirements=tuple(ids.split(",")) if ids else (),
         )
-        self._file.write(encode_event(event))
+        self._done += 1
+        progress = Progress(phase="suite", done=self._done, total=self._total)
+        self._file.write(encode_event(event) + encode_event(progress))
 
 
 def _outside(report: pytest.TestReport) -> Any:

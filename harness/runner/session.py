@@ -91,6 +91,7 @@ class RunSession:
         self.what = what
         self.seed = seed
         self.tally = Tally()
+        self._closed = False
         self._clock = SystemClock()
         self._stream = EventStream(writers, self._clock)
         self._began_s = self._clock.monotonic_s()
@@ -138,8 +139,10 @@ class RunSession:
         return finished
 
     def close(self) -> None:
-        """Close the writers, also where a run broke off."""
-        self._stream.close()
+        """Close the writers, also where a run broke off; once."""
+        if not self._closed:
+            self._closed = True
+            self._stream.close()
 
     def _elapsed_s(self) -> float:
         return self._clock.monotonic_s() - self._began_s

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.events import CheckFinished, Event, PhaseStarted, decode_event
+from harness.events import CheckFinished, Event, Progress, decode_event
 
 __all__ = ["run_suite"]
 
@@ -105,7 +105,7 @@ async def _read_along(
 
 
 def _pass_on(event: Event, emit: Callable[[Event], None], phase: str) -> None:
-    if isinstance(event, CheckFinished | PhaseStarted):
+    if isinstance(event, CheckFinished | Progress):
         emit(dataclasses.replace(event, phase=phase))
 
 

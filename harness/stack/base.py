@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.db.address import DatabaseAddress
+from harness.db.migrations import apply_schema
 from harness.db.schema_files import Schema, read_schema
 from harness.db.templates import TemplateStore
 from harness.resources import sql_root
@@ -37,6 +38,7 @@ class Stack:
 
     descriptor: StackDescriptor
     shared = False
+    started_in_s = 0.0
 
     def __init__(self) -> None:
         self.registered: dict[str, dict[str, Any]] = {}
@@ -95,6 +97,15 @@ class Stack:
         ref = ref or f"p{uuid.uuid4().hex[:12]}"
         await self._register(ref, database, settings)
         return self._project(ref, database)
+
+    async def apply(self, project: Project, schema: Sequence[Path]) -> None:
+        """Apply the folders of ``schema`` to the database of ``project`` (again)."""
+        connection = await project.connect()
+        try:
+            for folder in schema:
+                await apply_schema(connection, read_schema(folder))
+        finally:
+            await connection.close()
 
     async def drop_project(self, project: Project) -> None:
         """Remove a project: its services, objects and database."""

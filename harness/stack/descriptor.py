@@ -28,6 +28,7 @@ class StackDescriptor:
     ``postgres`` is how the harness itself reaches the server (superuser
     ``supabase_admin``); ``db_host`` and ``db_port`` are what users are told.
     ``pids`` maps keeper, postgres and server to process ids on this machine.
+    A remote project has one ``database_url`` and one ``login`` for everything.
     """
 
     name: str
@@ -41,10 +42,13 @@ class StackDescriptor:
     keys: ProjectKeys = field(default_factory=ProjectKeys)
     pids: dict[str, int] = field(default_factory=dict)
     log_dir: str = ""
-    project_dir: str = ""
+    database_url: str = ""
+    login: str = ""
 
     def db_url(self, dbname: str) -> str:
         """Return the database URL of ``dbname`` for users, as role ``postgres``."""
+        if self.database_url:
+            return self.database_url
         return f"postgresql://postgres:postgres@{self.db_host}:{self.db_port}/{dbname}"
 
     def to_json(self) -> str:

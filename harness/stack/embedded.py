@@ -61,7 +61,6 @@ class EmbeddedStack(Stack):
         super().__init__()
         self.config = config
         self.name = name or f"stack-{os.getpid()}-{secrets.token_hex(2)}"
-        self.started_in_s = 0.0
         self._ports = ports
         self._access_log = access_log
         self._server_env = server_env or {}

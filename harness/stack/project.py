@@ -44,7 +44,8 @@ class Project:
     """A running project and everything a client needs to reach it.
 
     ``url`` is what official clients call ``SUPABASE_URL``; ``database`` is how the
-    harness reaches the database as superuser, ``db_url`` what users are given.
+    harness reaches the database as superuser, ``db_url`` what users are given,
+    ``created`` the ids of the users made here.
     """
 
     ref: str
@@ -54,6 +55,7 @@ class Project:
     keys: ProjectKeys
     stack: Stack
     clock: Clock = field(default_factory=SystemClock)
+    created: list[str] = field(default_factory=list)
     _emails: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -93,6 +95,7 @@ class Project:
 
     async def connect(self, login: str = "supabase_admin") -> asyncpg.Connection[Any]:
         """Return a new database connection as ``login``; the caller closes it."""
+        login = self.stack.descriptor.login or login
         return await asyncpg.connect(**self.database.connect_args(login))
 
     def token(self, sub: str, role: str = "authenticated", **claims: Any) -> str:
@@ -136,6 +139,7 @@ class Project:
         app = {"provider": "email", "providers": ["email"], **(app_metadata or {})}
         mine = dict(user_metadata or {})
         await self._insert_user(persona_id, email, app, mine, is_anonymous)
+        self.created.append(persona_id)
         claims: dict[str, Any] = {
             "email": email,
             "app_metadata": app,

@@ -1,0 +1,84 @@
+"""``harness run``: examine systems and give one verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.reporting import ReportedRun, run_reported
+from harness.cli.running import run_async
+from harness.clock import fresh_seed
+from harness.config import Config
+from harness.runner.system import PHASES, SystemRun
+from harness.scenario import find_scenarios
+
+__all__ = ["command"]
+
+EPILOG = """
+\b
+Examples:
+  harness run climber                     schema, policies, flows, load, verdict
+  harness run climber --only policies     one phase
+  harness run climber --schema draft      on the flawed first version
+  harness run all --stack containers
+  harness run climber --stack http://127.0.0.1:54321
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("systems", nargs=-1, required=True)
+@click.option(
+    "--stack", metavar="KIND|URL", help="embedded (default), containers, or a URL."
+)
+@click.option("--schema", type=click.Choice(["reference", "draft"]))
+@click.option("--only", multiple=True, type=click.Choice(PHASES), help="Phases to run.")
+@click.option("--seed", type=click.IntRange(0), help="Repeat a run exactly.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="pytest workers.")
+@click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
+@click.pass_obj
+def command(
+    config: Config,
+    systems: tuple[str, ...],
+    stack: str | None,
+    schema: str | None,
+    only: tuple[str, ...],
+    seed: int | None,
+    workers: int,
+    reports: Path | None,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Examine SYSTEMS (names, or 'all') and give one verdict."""
+    scenarios = find_scenarios(systems)
+    if schema == "draft":
+        scenarios = [scenario.as_draft() for scenario in scenarios]
+    changed = config.replace(stack=stack, reports_dir=reports)
+    chosen = only or PHASES
+
+    async def examine(run: ReportedRun) -> None:
+        for scenario in scenarios:
+            system = SystemRun(
+                scenario=scenario,
+                stack=run.stack,
+                session=run.session,
+                config=changed,
+                descriptor=run.descriptor,
+                report_dir=run.folder,
+                phases=chosen,
+                workers=workers,
+            )
+            await system.run()
+
+    return run_async(
+        run_reported(
+            changed,
+            "+".join(systems) + ("-draft" if schema == "draft" else ""),
+            seed=fresh_seed() if seed is None else seed,
+            body=examine,
+            as_json=as_json,
+            verbose=verbose,
+        )
+    )

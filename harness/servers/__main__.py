@@ -2,8 +2,9 @@
 
 The specification is JSON: ``host``, ``port`` (0 takes a free one), ``control_secret``,
 ``objects_root``, ``postgres`` (``host``, ``port``, ``password``), ``durability``,
-``projects`` (each ``ref``, ``dbname`` and optionally ``keys`` and ``settings``) and
-``access_log`` (a path or null).  When it listens it prints one JSON line,
+``projects`` (each ``ref``, ``dbname`` and optionally ``keys`` and ``settings``),
+``access_log`` (a path or null) and optionally ``upstreams`` (service name to the URL of
+the server process that answers it).  When it listens it prints one JSON line,
 ``{"event": "ready", "port": N}``, on standard output; SIGTERM or SIGINT end it, and
 with ``--exit-with-parent`` so does the end of standard input.
 """
@@ -30,7 +31,7 @@ from harness.servers.access_log import AccessLog
 from harness.servers.control import ControlRoutes
 from harness.servers.front import FrontFactory
 from harness.servers.gateway import Gateway
-from harness.servers.hosting import SERVICE_CLASSES, ProjectRegistry
+from harness.servers.hosting import SERVICE_CLASSES, ProjectRegistry, Upstreams
 
 KEEPALIVE_S = 75.0
 LINE_LIMIT_BYTES = 64 * 1024
@@ -73,6 +74,7 @@ async def _serve(spec: dict[str, Any], *, exit_with_parent: bool) -> None:
         durability=spec["durability"],
         clock=clock,
         access_log=access_log,
+        upstreams=Upstreams(spec.get("upstreams") or {}, spec["control_secret"]),
     )
     control = ControlRoutes(registry, spec["control_secret"], clock)
     gateway = Gateway(registry, control, clock, access_log)

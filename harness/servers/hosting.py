@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -30,6 +31,7 @@ __all__ = [
     "ProjectRegistry",
     "RealtimeSockets",
     "Service",
+    "Upstreams",
 ]
 
 DEFAULT_REF = "default"
@@ -72,11 +74,25 @@ class RealtimeSockets(Protocol):
         ...
 
 
-class HostedProject:
-    """A served project with those of its services that somebody has used."""
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Server processes behind this one: URL by service name, and their secret."""
 
-    def __init__(self, project: ServedProject) -> None:
+    urls: Mapping[str, str] = field(default_factory=dict)
+    secret: str = ""
+
+
+class HostedProject:
+    """A served project with those of its services that somebody has used.
+
+    ``upstreams`` says which services other server processes answer.
+    """
+
+    def __init__(
+        self, project: ServedProject, upstreams: Upstreams | None = None
+    ) -> None:
         self.project = project
+        self._upstreams = upstreams or Upstreams()
         self.api_keys = ApiKeys(project.keys)
         self._services: dict[str, Service] = {}
         self._starting = asyncio.Lock()
@@ -93,11 +109,21 @@ class HostedProject:
             return service
         async with self._starting:
             if name not in self._services:
-                module, cls = SERVICE_CLASSES[name]
-                made = getattr(importlib.import_module(module), cls)(self.project)
+                made = self._make(name)
                 await made.start()
                 self._services[name] = made
             return self._services[name]
+
+    def _make(self, name: str) -> Service:
+        if name in self._upstreams.urls:
+            # Only a gateway of a stack of containers has any.
+            from harness.servers.upstream import UpstreamService
+
+            url, secret = self._upstreams.urls[name], self._upstreams.secret
+            return UpstreamService(self.project, name, url=url, secret=secret)
+        module, cls = SERVICE_CLASSES[name]
+        made: Service = getattr(importlib.import_module(module), cls)(self.project)
+        return made
 
     async def sockets(self) -> RealtimeSockets:
         """Return Realtime as the taker of WebSocket connections."""
@@ -123,7 +149,9 @@ class ProjectRegistry:
         durability: str,
         clock: Clock,
         access_log: AccessLog,
+        upstreams: Upstreams | None = None,
     ) -> None:
+        self._upstreams = upstreams or Upstreams()
         self._host, self._port, self._password = postgres
         self._objects_root = objects_root
         self._durability = durability
@@ -151,7 +179,7 @@ class ProjectRegistry:
             raise ConfigError(f"not a project reference: {ref!r}")
         if ref in self._projects:
             raise ConfigError(f"project {ref!r} is served already")
-        hosted = HostedProject(self._project(ref, dbname, record))
+        hosted = HostedProject(self._project(ref, dbname, record), self._upstreams)
         self._projects[ref] = hosted
         return hosted
 

@@ -35,10 +35,9 @@ class Listener:
         def found() -> Message | None:
             return next((m for m in self.messages if wanted(m)), None)
 
-        message = await until(
-            found, f"a wanted message among {self.messages}", timeout_s=timeout_s
+        message: Message = await until(
+            found, "a wanted message arrives", timeout_s=timeout_s
         )
-        assert message is not None
         return message
 
     def rows(self, table: str) -> list[Message]:

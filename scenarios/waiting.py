@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["until"]
 
 POLL_INTERVAL_S = 0.01
-T = TypeVar("T")
 
 
 async def until(
-    condition: Callable[[], T | Awaitable[T]], what: str, *, timeout_s: float = 5.0
-) -> T:
-    """Return the first true result of ``condition``.
+    condition: Callable[[], object], what: str, *, timeout_s: float = 5.0
+) -> Any:
+    """Return the first true result of ``condition``, which may be awaitable.
 
     Raises :class:`AssertionError` naming ``what`` once ``timeout_s`` have passed.
     """

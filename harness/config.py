@@ -33,7 +33,8 @@ class Config:
     """Every setting, with its default.
 
     ``postgres`` is a bin folder or a DSN; ``None`` means look for one.  Ports are where
-    the search for a free port begins.
+    the search for a free port begins.  ``container_*`` name the base images that
+    ``--stack containers`` builds on and a folder of wheels for building offline.
     """
 
     postgres: str | None = None
@@ -47,6 +48,10 @@ class Config:
     ready_timeout_s: float = 30.0
     policy_budget_s: float = 60.0
     statement_timeout_ms: int = 5000
+    container_postgres_base: str = "postgres:17-bookworm"
+    container_postgres_bin: str = "/usr/lib/postgresql/17/bin"
+    container_python_base: str = "python:3.12-slim-bookworm"
+    container_wheels: Path | None = None
 
     def __post_init__(self) -> None:
         """Check ranges; raises :class:`ConfigError`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 
-__all__ = ["compose_root", "sql_root"]
+__all__ = ["PACKAGE", "compose_root", "sql_root"]
 
 PACKAGE = Path(__file__).resolve().parent
 

@@ -1,0 +1,172 @@
+"""Container images of the own stack, built from ``compose/`` and tagged by content.
+
+An image whose tag exists is not built again.  The bases are settings: the public ones
+by default, local ones where no image registry is in reach (``compose/base`` makes them
+from Debian packages).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
+
+from harness.config import Config
+from harness.db.cluster import ClusterOptions, server_settings
+from harness.errors import ContainerError
+from harness.resources import PACKAGE, compose_root
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+__all__ = ["Images", "build_images", "connect_docker", "postgres_settings"]
+
+TAG_LENGTH = 12
+LOG_LINES = 15
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "_files")
+
+
+class Images:
+    """The tags of the two images that the own stack runs on."""
+
+    def __init__(self, postgres: str, server: str) -> None:
+        self.postgres = postgres
+        self.server = server
+
+
+def connect_docker() -> DockerClient:
+    """Return a client of the Docker daemon; raises :class:`ContainerError`."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except (DockerException, OSError) as exc:
+        reason = "may not be used" if "ermission" in str(exc) else "does not answer"
+        raise ContainerError(
+            f"the Docker daemon {reason}",
+            service="docker",
+            hint="start it, or join the group that may use it; "
+            "--stack embedded needs no Docker",
+        ) from exc
+    return client
+
+
+def build_images(
+    client: DockerClient, config: Config, say: Callable[[str], None]
+) -> Images:
+    """Build what is missing and return the tags; ``say`` tells of slow steps."""
+    with tempfile.TemporaryDirectory(prefix="harness-images-") as work:
+        folder = Path(work)
+        postgres = _context(folder / "postgres", _fill_postgres)
+        server = _context(
+            folder / "server", lambda f: _fill_server(f, config.container_wheels)
+        )
+        return Images(
+            postgres=_build(
+                client,
+                "harness-postgres",
+                postgres,
+                {
+                    "PG_BASE": config.container_postgres_base,
+                    "PG_BIN": config.container_postgres_bin,
+                },
+                say,
+            ),
+            server=_build(
+                client,
+                "harness-server",
+                server,
+                {"BASE_IMAGE": config.container_python_base},
+                say,
+            ),
+        )
+
+
+def postgres_settings() -> str:
+    """Return ``postgresql.conf`` of the container: the embedded one, on the network."""
+    settings = server_settings(ClusterOptions())
+    settings["listen_addresses"] = "*"
+    return "".join(
+        f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n"
+        for name, value in settings.items()
+    )
+
+
+def _context(folder: Path, fill: Callable[[Path], None]) -> Path:
+    folder.mkdir()
+    fill(folder)
+    return folder
+
+
+def _fill_postgres(folder: Path) -> None:
+    source = compose_root() / "postgres"
+    for name in ("Dockerfile", "pg_hba.conf", "password"):
+        shutil.copy(source / name, folder / name)
+    (folder / "postgresql.conf").write_text(postgres_settings(), encoding="utf-8")
+
+
+def _fill_server(folder: Path, wheels: Path | None) -> None:
+    source = compose_root() / "server"
+    for name in ("Dockerfile", "requirements.txt"):
+        shutil.copy(source / name, folder / name)
+    shutil.copytree(PACKAGE, folder / "harness", ignore=IGNORED)
+    (folder / "wheels").mkdir()
+    (folder / "wheels" / ".gitkeep").touch()
+    for wheel in sorted(wheels.glob("*.whl")) if wheels else []:
+        shutil.copy(wheel, folder / "wheels")
+
+
+def _build(
+    client: DockerClient,
+    name: str,
+    context: Path,
+    arguments: Mapping[str, str],
+    say: Callable[[str], None],
+) -> str:
+    tag = f"{name}:{_digest(context, arguments)}"
+    try:
+        client.images.get(tag)
+    except ImageNotFound:
+        say(f"building image {tag}")
+        _build_anew(client, tag, context, arguments)
+    return tag
+
+
+def _build_anew(
+    client: DockerClient, tag: str, context: Path, arguments: Mapping[str, str]
+) -> None:
+    try:
+        client.images.build(
+            path=str(context), tag=tag, buildargs=dict(arguments), rm=True
+        )
+    except BuildError as exc:
+        lines = [str(part.get("stream", "")).rstrip() for part in exc.build_log]
+        raise ContainerError(
+            f"image {tag} was not built: {exc.msg}",
+            service="docker",
+            log_tail="\n".join(line for line in lines[-LOG_LINES:] if line),
+        ) from exc
+    except APIError as exc:
+        raise ContainerError(
+            f"image {tag} was not built: {exc.explanation or exc}",
+            service="docker",
+            hint="without an image registry, make the bases with compose/base and "
+            "set HARNESS_CONTAINER_POSTGRES_BASE and HARNESS_CONTAINER_PYTHON_BASE",
+        ) from exc
+
+
+def _digest(context: Path, arguments: Mapping[str, str]) -> str:
+    seen = hashlib.sha256(repr(sorted(arguments.items())).encode())
+    for path in _files(context):
+        seen.update(str(path.relative_to(context)).encode() + b"\0")
+        seen.update(path.read_bytes())
+    return seen.hexdigest()[:TAG_LENGTH]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -223,7 +223,7 @@ begin
 end
 $$;
 
--- Role postgres may not change the shape of what Auth and Storage own --------------
+-- Role postgres may not change the shape of what the services own ------------------
 
 create or replace function extensions.guard_service_schemas()
   returns event_trigger
@@ -239,7 +239,7 @@ begin
   for changed in
     select c.object_type, c.object_identity, c.command_tag
     from pg_catalog.pg_event_trigger_ddl_commands() c
-    where c.schema_name in ('auth', 'storage')
+    where c.schema_name in ('auth', 'storage', 'realtime')
       and c.command_tag not like '% POLICY'
       and c.command_tag not like '% TRIGGER'
       and c.command_tag not in ('GRANT', 'REVOKE', 'COMMENT')
@@ -251,11 +251,11 @@ begin
         )
         else format(
           'must be owner of %s %s', changed.object_type,
-          split_part(changed.object_identity, '.', 2)
+          split_part(split_part(changed.object_identity, '.', 2), '(', 1)
         )
       end,
-      hint = 'The schemas auth and storage belong to their services: role postgres may'
-        ' add policies and triggers there, nothing else.';
+      hint = 'The schemas of Auth, Storage and Realtime are theirs: role postgres may add'
+        ' policies and triggers there, nothing else.';
   end loop;
 end
 $$;
@@ -272,19 +272,17 @@ begin
     return;
   end if;
   for dropped in
-    select o.object_type, o.object_name, o.object_identity
+    select o.object_type, o.address_names[cardinality(o.address_names)] as name
     from pg_catalog.pg_event_trigger_dropped_objects() o
     where o.original
-      and o.schema_name in ('auth', 'storage')
-      and o.object_type not in ('policy', 'trigger')
+      and o.schema_name in ('auth', 'storage', 'realtime')
+      -- Columns and the like go by ALTER TABLE, which the function above refuses.
+      and o.object_type not in ('policy', 'trigger', 'table column', 'table constraint')
   loop
     raise insufficient_privilege using
-      message = format(
-        'must be owner of %s %s', dropped.object_type,
-        coalesce(dropped.object_name, dropped.object_identity)
-      ),
-      hint = 'The schemas auth and storage belong to their services: role postgres may'
-        ' add policies and triggers there, nothing else.';
+      message = format('must be owner of %s %s', dropped.object_type, dropped.name),
+      hint = 'The schemas of Auth, Storage and Realtime are theirs: role postgres may add'
+        ' policies and triggers there, nothing else.';
   end loop;
 end
 $$;

@@ -52,7 +52,7 @@ async def index(context: AuthContext, request: web.BaseRequest) -> web.Response:
     context.require_admin(request)
     page = _positive(request, "page", 1, PAGE_LIMIT)
     per_page = _positive(request, "per_page", PER_PAGE, PER_PAGE_LIMIT)
-    matching = request.query.get("filter", "")
+    matching = request.query.get("filter", "").replace("\0", "")
     async with context.transaction() as connection:
         listed = await list_users(
             connection, page=page, per_page=per_page, matching=matching

@@ -157,7 +157,9 @@ def answer(
 
 def device(request: web.BaseRequest) -> Device:
     """Return what a request says of where it comes from."""
-    return Device(request.headers.get("User-Agent", ""), request.remote)
+    agent = request.headers.get("User-Agent", "")
+    # Header bytes that are no UTF-8 arrive as lone surrogates.
+    return Device(agent.encode("utf-8", "replace").decode(), request.remote)
 
 
 def _uuid_claim(name: str, value: object) -> uuid.UUID:

@@ -19,6 +19,8 @@ __all__ = ["Parameters", "ban_duration", "email_address", "user_id"]
 LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 EMAIL = re.compile(rf"[\w.!#$%&'*+/=?^`{{|}}~-]+@{LABEL}(?:\.{LABEL})*", re.ASCII)
 EMAIL_LIMIT = 255
+# An escape proper, not the end of an escaped backslash.
+ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -54,6 +56,9 @@ class Parameters:
             return ""
         if not isinstance(value, str):
             raise _unreadable(f"{name} is not text")
+        # Neither text nor jsonb of PostgreSQL has a NUL character.
+        if "\0" in value:
+            raise _unreadable(f"{name} has a NUL character")
         return value
 
     def flag(self, name: str) -> bool:
@@ -72,8 +77,7 @@ class Parameters:
             return None
         if not isinstance(value, dict):
             raise _unreadable(f"{name} is not an object")
-        # jsonb has no NUL character.
-        if b"\\u0000" in orjson.dumps(value):
+        if ESCAPED_NUL.search(orjson.dumps(value)):
             raise _unreadable(f"{name} has a NUL character")
         return value
 

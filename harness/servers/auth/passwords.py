@@ -100,8 +100,6 @@ def require_short(password: str) -> None:
             "validation_failed",
             f"Password cannot be longer than {LIMIT_BYTES} characters",
         )
-    if "\0" in password:
-        raise Refusal(400, "validation_failed", "Password cannot have a NUL character")
 
 
 def weakness(password: str, settings: AuthSettings) -> tuple[list[str], list[str]]:

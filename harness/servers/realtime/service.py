@@ -1,0 +1,325 @@
+"""Realtime of one project: sockets, buses, quotas, and the parts that need a database.
+
+The service starts nothing until it is used.  Sockets and channels call back into it:
+:meth:`RealtimeService.join` admits a channel, :meth:`~RealtimeService.leave` and
+:meth:`~RealtimeService.forget` clean up after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from harness.protocols.phoenix import Message, serializer_for
+from harness.servers.project import ServedProject
+from harness.servers.realtime.authorization import Authorizer
+from harness.servers.realtime.channel import Channel
+from harness.servers.realtime.database import Database
+from harness.servers.realtime.fanout import Bus, Outbox
+from harness.servers.realtime.join_request import (
+    TOPIC_PREFIX,
+    JoinRequest,
+    read_join,
+)
+from harness.servers.realtime.metrics import Metrics
+from harness.servers.realtime.quotas import Quotas
+from harness.servers.realtime.settings import RealtimeSettings
+from harness.servers.realtime.socket import (
+    CLOSE_GOING_AWAY,
+    CLOSE_NORMAL,
+    CLOSE_RESTART,
+    RefusingSocket,
+    Socket,
+)
+from harness.servers.realtime.tokens import Identity, RefusedError, TokenVerifier
+
+__all__ = ["RealtimeService"]
+
+SWEEP_S = 1.0
+TOO_MANY_USERS = "Too many connected users"
+TOO_MANY_JOINS = "Too many joins per second"
+log = logging.getLogger(__name__)
+
+
+class RealtimeService:
+    """The Realtime server of one project.
+
+    Raises :class:`harness.errors.ConfigError` for settings that do not exist.
+    """
+
+    def __init__(self, project: ServedProject) -> None:
+        self.project = project
+        self.settings = RealtimeSettings.from_mapping(project.settings.realtime)
+        self.clock = project.clock
+        self.now_s = self.clock.monotonic_s()
+        self.metrics = Metrics()
+        self.quotas = Quotas(self.settings, self.now_s)
+        self.tokens = TokenVerifier(
+            project.keyset, self.unix_s, self.settings.jwt_claim_validators
+        )
+        self.sockets: set[Socket] = set()
+        self.joined: set[Socket] = set()
+        self.buses: dict[tuple[bool, str], Bus] = {}
+        self.database = Database(project, self.settings)
+        self.authorizer = Authorizer(
+            self.database, self.spawn, self.settings.statement_timeout_ms / 1000
+        )
+        self._outbox: Outbox | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        prefix, numbers = secrets.token_urlsafe(6), itertools.count(1)
+        self._next_ref = lambda: f"{prefix}{next(numbers):x}"
+
+    async def start(self) -> None:
+        """Do nothing yet: what is needed opens when the first client comes."""
+
+    async def stop(self) -> None:
+        """Close every socket and connection."""
+        for socket in list(self.sockets):
+            socket.close(CLOSE_RESTART, "Server requested disconnect")
+        tasks = [*self._tasks, *([self._sweeper] if self._sweeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sweeper = None
+
+    def unix_s(self) -> float:
+        """Return the wall time in Unix seconds."""
+        return self.clock.now().timestamp()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` beside everything else; its failure is logged and counted."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    # Connecting -----------------------------------------------------------------------
+
+    def websocket(
+        self,
+        transport: asyncio.Transport,
+        head: bytes,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> asyncio.Protocol:
+        """Answer an upgrade request and return the protocol of the connection."""
+        del head  # its parts came as ``query`` and ``headers``
+        lower = {name.lower(): value for name, value in headers.items()}
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        serializer = serializer_for(query.get("vsn"))
+        if serializer is None:
+            return self._refuse(transport, "403 Forbidden", None)
+        if "sec-websocket-key" not in lower:
+            return self._refuse(transport, "426 Upgrade Required", None)
+        try:
+            identity = self._connect_identity(query, lower)
+        except RefusedError as exc:
+            return self._refuse(transport, exc.code, exc.text)
+        socket = Socket(self, transport, serializer, identity, lower)
+        self.sockets.add(socket)
+        self.metrics.connections += 1
+        return socket
+
+    def _connect_identity(
+        self, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Identity:
+        """Return who connects; a refusal's ``code`` is its HTTP status here."""
+        if self.settings.suspend:
+            raise RefusedError("403 Forbidden", "Realtime was disabled for this tenant")
+        token = headers.get("x-api-key") or query.get("apikey")
+        if not token:
+            raise RefusedError("401 Unauthorized", "API key is missing")
+        try:
+            identity = self.tokens.verify(token)
+        except RefusedError as exc:
+            expired = exc.text.startswith("Token has expired")
+            text = "Token has expired" if expired else exc.text
+            raise RefusedError("401 Unauthorized", text) from exc
+        if len(self.joined) >= self.settings.max_concurrent_users:
+            raise RefusedError("429 Too Many Requests", TOO_MANY_USERS)
+        if self.quotas.joins.exceeded:
+            raise RefusedError("429 Too Many Requests", TOO_MANY_JOINS)
+        return identity
+
+    def _refuse(
+        self, transport: asyncio.Transport, status: str, error: str | None
+    ) -> asyncio.Protocol:
+        self.metrics.refused_connections += 1
+        delay_s = self.settings.connect_error_backoff_ms / 1000
+        return RefusingSocket(transport, status, error, delay_s)
+
+    # Joining --------------------------------------------------------------------------
+
+    def join(self, socket: Socket, message: Message) -> None:
+        """Admit a channel, or refuse it with the reason."""
+        if not message.topic.startswith(TOPIC_PREFIX):
+            socket.refuse_unmatched(message)
+            return
+        self.quotas.joins.add()
+        previous = socket.channels.get(message.topic)
+        try:
+            request, identity = self._admit(socket, message, previous)
+        except RefusedError as exc:
+            self._refuse_join(socket, message, exc)
+            if previous is not None:
+                self._replace(previous)
+            if exc.text == TOO_MANY_JOINS:
+                socket.close(CLOSE_GOING_AWAY, TOO_MANY_JOINS)
+            return
+        if previous is not None:
+            previous.remove()
+        bus = self.bus(message.topic, private=request.private)
+        channel = Channel(socket, bus, message, request)
+        channel.identity = identity
+        bus.channels += 1
+        self.joined.add(socket)
+        socket.channels[message.topic] = channel
+        if request.private:
+            channel.wait_for(self._complete(channel, message, request, previous))
+        else:
+            channel.listen(broadcasts=True, presences=True)
+            self._welcome(channel, message, request, previous)
+
+    def bus(self, topic: str, *, private: bool) -> Bus:
+        """Return the bus of a topic, making it when nobody is on it yet."""
+        bus = self.buses.get((private, topic))
+        if bus is None:
+            if self._outbox is None:
+                self._outbox = Outbox(self.quotas)
+            bus = Bus(
+                topic, private=private, outbox=self._outbox, next_ref=self._next_ref
+            )
+            self.buses[private, topic] = bus
+        return bus
+
+    def _admit(
+        self, socket: Socket, message: Message, previous: Channel | None
+    ) -> tuple[JoinRequest, Identity]:
+        settings = self.settings
+        if settings.suspend:
+            raise RefusedError(
+                "RealtimeDisabledForTenant", "Realtime disabled for this tenant"
+            )
+        if message.topic == TOPIC_PREFIX:
+            raise RefusedError("TopicNameRequired", "You must provide a topic name")
+        if self.quotas.joins.exceeded:
+            raise RefusedError("ClientJoinRateLimitReached", TOO_MANY_JOINS)
+        others = len(socket.channels) - (previous is not None)
+        if others >= settings.max_channels_per_client:
+            raise RefusedError("ChannelRateLimitReached", "Too many channels")
+        if not socket.channels and len(self.joined) >= settings.max_concurrent_users:
+            raise RefusedError("ConnectionRateLimitReached", TOO_MANY_USERS)
+        request = read_join(
+            message.topic, message.payload, presence_enabled=settings.presence_enabled
+        )
+        token = request.token or socket.identity.token
+        identity = self.tokens.verify(token)
+        if settings.private_only and not request.private:
+            raise RefusedError(
+                "PrivateOnly", "This project only allows private channels"
+            )
+        return request, identity
+
+    async def _complete(
+        self,
+        channel: Channel,
+        message: Message,
+        request: JoinRequest,
+        previous: Channel | None,
+    ) -> None:
+        try:
+            await channel.authorize()
+        except RefusedError as exc:
+            channel.remove()
+            self._refuse_join(channel.socket, message, exc)
+            return
+        self._welcome(channel, message, request, previous)
+
+    def _welcome(
+        self,
+        channel: Channel,
+        message: Message,
+        request: JoinRequest,
+        previous: Channel | None,
+    ) -> None:
+        if channel.bus is None:
+            return
+        self.metrics.joins += 1
+        replies = [binding.reply() for binding in request.bindings]
+        response = {"postgres_changes": [] if channel.legacy else replies}
+        channel.socket.reply(message, "ok", response)
+        if previous is not None:
+            previous.send_close("phx_close", {})
+        if channel.presence_enabled:
+            channel.push_presence_state()
+
+    def _refuse_join(
+        self, socket: Socket, message: Message, refusal: RefusedError
+    ) -> None:
+        self.metrics.refused_joins += 1
+        response = {"reason": refusal.reason}
+        delay_s = self.settings.channel_error_backoff_ms / 1000
+        if delay_s:
+            loop = asyncio.get_running_loop()
+            loop.call_later(delay_s, socket.reply, message, "error", response)
+        else:
+            socket.reply(message, "error", response)
+
+    def _replace(self, previous: Channel) -> None:
+        previous.remove()
+        previous.send_close("phx_close", {})
+
+    # Leaving --------------------------------------------------------------------------
+
+    def leave(self, channel: Channel, bus: Bus) -> None:
+        """Clean up after a channel that has left ``bus``."""
+        bus.channels -= 1
+        if not bus.channels:
+            self.buses.pop((bus.private, bus.topic), None)
+        if not channel.socket.channels:
+            self.joined.discard(channel.socket)
+
+    def forget(self, socket: Socket) -> None:
+        """Clean up after a socket that has closed."""
+        self.sockets.discard(socket)
+
+    def resubscribe(self, channel: Channel) -> None:
+        """Judge the channel's subscriptions by its new identity from now on."""
+
+    # Housekeeping ---------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        while True:
+            await self.clock.sleep(SWEEP_S)
+            self.now_s = self.clock.monotonic_s()
+            self.quotas.advance(self.now_s)
+            unix_s = self.unix_s()
+            for socket in list(self.sockets):
+                self._sweep_socket(socket, unix_s)
+
+    def _sweep_socket(self, socket: Socket, unix_s: float) -> None:
+        settings = self.settings
+        if self.now_s - socket.last_seen_s > settings.idle_timeout_s:
+            socket.close(CLOSE_NORMAL)
+        elif socket.channels:
+            for channel in list(socket.channels.values()):
+                channel.check_expiry(unix_s)
+        elif self.now_s - socket.empty_since_s > settings.no_channel_timeout_s:
+            socket.drop()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.metrics.internal_errors += 1
+            log.error("a realtime task failed", exc_info=error)
+
+    async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """Answer an HTTP request to ``/realtime/v1`` + ``path``."""
+        raise web.HTTPNotFound

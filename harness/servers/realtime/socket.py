@@ -1,0 +1,301 @@
+"""One client's connection: handshake, frames, channels by topic, and back-pressure.
+
+The socket answers the upgrade request itself, reads messages with the sans-IO protocols
+and hands each to the channel of its topic.  A client that reads too slowly is told why
+and cut; what waits for it is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.protocols.phoenix import (
+    V2,
+    BinaryBroadcast,
+    MalformedMessageError,
+    Message,
+    Serializer,
+    decode_binary,
+    encode_json,
+)
+from harness.protocols.websocket import (
+    OP_BINARY,
+    OP_CLOSE,
+    OP_PING,
+    OP_PONG,
+    OP_TEXT,
+    MessageDecoder,
+    WebSocketError,
+    accept_key,
+    encode_close,
+    encode_frame,
+    parse_close,
+)
+from harness.servers.realtime.tokens import Identity
+
+if TYPE_CHECKING:
+    from harness.servers.realtime.channel import Channel
+    from harness.servers.realtime.service import RealtimeService
+
+__all__ = ["RefusingSocket", "Socket"]
+
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_RESTART = 1012
+CLOSE_TRY_LATER = 1013
+WRITE_HIGH_WATER_BYTES = 256 * 1024
+TOO_SLOW = "Client reads too slowly: messages are waiting beyond the limit"
+
+
+class Socket(asyncio.Protocol):
+    """A connected client.  ``last_seen_s`` is the service's time of its last frame."""
+
+    __slots__ = (
+        "_decoder",
+        "channels",
+        "closed",
+        "congested",
+        "empty_since_s",
+        "headers_json",
+        "identity",
+        "last_seen_s",
+        "serializer",
+        "service",
+        "transport",
+        "write",
+    )
+
+    def __init__(
+        self,
+        service: RealtimeService,
+        transport: asyncio.Transport,
+        serializer: Serializer,
+        identity: Identity,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.service = service
+        self.transport = transport
+        self.write = transport.write
+        self.serializer = serializer
+        self.identity = identity
+        self.headers_json = _headers_json(headers)
+        self.channels: dict[str, Channel] = {}
+        self.closed = False
+        self.congested = False
+        self.last_seen_s = self.empty_since_s = service.now_s
+        self._decoder = MessageDecoder(service.settings.max_frame_bytes)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+            % accept_key(headers["sec-websocket-key"]).encode()
+        )
+
+    # What the transport tells ---------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Act on every message that ``data`` completes."""
+        if self.closed:
+            return
+        self.last_seen_s = self.service.now_s
+        try:
+            for opcode, payload in self._decoder.feed(data):
+                self._receive(opcode, payload)
+        except WebSocketError as exc:
+            self.close(exc.code, str(exc))
+
+    def eof_received(self) -> bool:
+        """Close when the client stops sending."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave every channel."""
+        self._forget()
+
+    def pause_writing(self) -> None:
+        """Note that the client has stopped keeping up."""
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """Note that it has caught up."""
+        self.congested = False
+
+    # What channels and the service do -------------------------------------------------
+
+    def send_text(self, text: bytes) -> None:
+        """Send one text message."""
+        self.send(encode_frame(OP_TEXT, text))
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames."""
+        if self.congested:
+            self.send_congested(frames)
+        elif not self.closed:
+            self.write(frames)
+
+    def send_congested(self, frames: bytes) -> None:
+        """Queue for a client that does not keep up, or give it up."""
+        if self.closed:
+            return
+        waiting = self.transport.get_write_buffer_size() + len(frames)
+        if waiting <= self.service.settings.congested_bytes:
+            self.write(frames)
+            return
+        self.service.metrics.cut_clients += 1
+        self.closed = True
+        # Later, because whoever sends may be going through the audience of a bus.
+        asyncio.get_running_loop().call_soon(self._cut)
+
+    def reply(self, message: Message, status: str, response: Any) -> None:
+        """Answer one message."""
+        self.send_text(
+            self.serializer.reply(
+                message.join_ref, message.ref, message.topic, status, response
+            )
+        )
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Leave every channel and close with ``code``."""
+        if not self.closed:
+            self.write(encode_close(code, reason))
+        self._forget()
+        self.transport.close()
+
+    def drop(self) -> None:
+        """Close without a word, as for a socket that never joined."""
+        self._forget()
+        self.transport.abort()
+
+    # Messages -------------------------------------------------------------------------
+
+    def _receive(self, opcode: int, payload: bytes) -> None:
+        if self.closed:
+            return
+        if opcode == OP_TEXT:
+            self._receive_text(payload)
+        elif opcode == OP_BINARY:
+            self._receive_binary(payload)
+        elif opcode == OP_PING:
+            self.send(encode_frame(OP_PONG, payload))
+        elif opcode == OP_CLOSE:
+            code = parse_close(payload)
+            self.close(code if code != 1005 else CLOSE_NORMAL)
+
+    def _receive_text(self, payload: bytes) -> None:
+        try:
+            message = self.serializer.decode(payload)
+        except MalformedMessageError:
+            self.service.metrics.malformed_messages += 1
+            return
+        self.service.quotas.events.add()
+        if message.topic == "phoenix":
+            self._receive_phoenix(message)
+        else:
+            self.receive(message)
+
+    def _receive_binary(self, payload: bytes) -> None:
+        try:
+            if self.serializer is not V2:
+                raise MalformedMessageError("binary frame of a version 1 client")
+            message = decode_binary(payload)
+        except MalformedMessageError:
+            self.service.metrics.malformed_messages += 1
+            return
+        self.service.quotas.events.add()
+        self.receive(message)
+
+    def _receive_phoenix(self, message: Message) -> None:
+        if message.event == "heartbeat":
+            self.reply(message, "ok", {})
+        else:
+            self.refuse_unmatched(message)
+
+    def receive(self, message: Message | BinaryBroadcast) -> None:
+        """Hand a message to the channel of its topic, or start one."""
+        channel = self.channels.get(message.topic)
+        if channel is not None:
+            channel.handle(message)
+        elif message.event == "phx_join" and isinstance(message, Message):
+            self.service.join(self, message)
+        elif message.event == "phx_leave" and isinstance(message, Message):
+            self.reply(message, "ok", {})
+        else:
+            self.refuse_unmatched(message)
+
+    def refuse_unmatched(self, message: Message | BinaryBroadcast) -> None:
+        """Answer a message to a topic that is not joined."""
+        response = {"reason": "unmatched topic"}
+        self.send_text(
+            self.serializer.reply(None, message.ref, message.topic, "error", response)
+        )
+
+    # Ends -----------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self.closed = True
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            channel.detach()
+        self.service.forget(self)
+
+    def _cut(self) -> None:
+        for channel in self.channels.values():
+            payload = encode_json(channel.system_payload("error", "system", TOO_SLOW))
+            text = self.serializer.push(
+                channel.join_ref, channel.topic, "system", payload
+            )
+            self.write(encode_frame(OP_TEXT, text))
+        self.write(encode_close(CLOSE_TRY_LATER, TOO_SLOW))
+        self._forget()
+        self.transport.close()
+        # close() waits until the client has read it all; a dead client never will.
+        grace_s = self.service.settings.congested_grace_s
+        asyncio.get_running_loop().call_later(grace_s, self.transport.abort)
+
+
+class RefusingSocket(asyncio.Protocol):
+    """A connection that is refused with an HTTP response, after ``delay_s``."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        status: str,
+        error: str | None,
+        delay_s: float = 0.0,
+    ) -> None:
+        body = b"" if error is None else encode_json({"error": error})
+        kind = b"" if error is None else b"content-type: application/json\r\n"
+        response = (
+            b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status.encode(), kind, len(body), body)
+        )
+
+        def answer() -> None:
+            if not transport.is_closing():
+                transport.write(response)
+                transport.close()
+
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, answer)
+        else:
+            answer()
+
+
+def _headers_json(headers: Mapping[str, str]) -> str:
+    """Return what ``request.headers`` will hold; equal texts are one object."""
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith("sec-websocket-")
+    }
+    return _interned(encode_json(kept).decode())
+
+
+@functools.lru_cache(maxsize=1024)
+def _interned(text: str) -> str:
+    return text

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.db.address import DatabaseAddress
+from harness.db.clone_pool import ClonePool
 from harness.db.migrations import apply_schema
 from harness.db.schema_files import Schema, read_schema
 from harness.db.templates import TemplateStore
@@ -45,6 +46,7 @@ class Stack:
         self._control: ControlClient | None = None
         self._templates: TemplateStore | None = None
         self._templates_lock = asyncio.Lock()
+        self._pools: dict[str, ClonePool | None] = {}
 
     async def __aenter__(self) -> Self:
         """Start the stack."""
@@ -66,6 +68,10 @@ class Stack:
 
     async def stop(self) -> None:
         """Let go of the connections; drivers stop their processes too."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            if pool is not None:
+                await pool.close()
         if self._templates is not None:
             await self._templates.close()
             self._templates = None
@@ -138,8 +144,19 @@ class Stack:
         # The store speaks over one connection; takers wait for their turn.
         async with self._templates_lock:
             store = await self._store()
-            dbname = await store.clone(await store.template(schemas), name)
-        return store.address(dbname)
+            template = await store.template(schemas)
+            if template not in self._pools:
+                # Who asks once may never ask again: the pool opens at the second time.
+                self._pools[template] = None
+                return store.address(await store.clone(template, name))
+            pool = self._pools[template] or await self._open_pool(store, template)
+        return await pool.take(name)
+
+    async def _open_pool(self, store: TemplateStore, template: str) -> ClonePool:
+        pool = ClonePool(store, template)
+        await pool.open()
+        self._pools[template] = pool
+        return pool
 
     async def _store(self) -> TemplateStore:
         if self._templates is None:

@@ -112,7 +112,7 @@ class ContainerStack(Stack):
     ) -> Project:
         """Return a new project whose objects lie in the S3 container."""
         settings = settings or ProjectSettings()
-        storage = {**settings.storage, "s3": self._object_store()}
+        storage = {**settings.storage, **self._object_store()}
         return await super().create_project(
             schema,
             ref=ref,
@@ -203,11 +203,12 @@ class ContainerStack(Stack):
     def _object_store(self) -> dict[str, Any]:
         keys = S3Keys()
         return {
-            "endpoint": f"http://s3:{SERVER_PORT}/p/{OBJECTS_REF}/storage/v1/s3",
-            "bucket": OBJECTS_BUCKET,
-            "region": keys.region,
-            "access_key_id": keys.access_key_id,
-            "secret_access_key": keys.secret_access_key,
+            "backend": "s3",
+            "s3_endpoint": f"http://s3:{SERVER_PORT}/p/{OBJECTS_REF}/storage/v1/s3",
+            "s3_bucket": OBJECTS_BUCKET,
+            "s3_region": keys.region,
+            "s3_access_key_id": keys.access_key_id,
+            "s3_secret_access_key": keys.secret_access_key,
         }
 
     async def _await_postgres(self) -> None:

@@ -82,8 +82,8 @@ class Name:
 class Column:
     """A column: ``type`` as SQL spells it, ``base_type`` without domain or modifier.
 
-    ``generated`` is true for stored generated columns and ``GENERATED ALWAYS`` identity
-    columns, which no statement may set.
+    ``generated`` is true for stored generated columns, which no statement may set;
+    ``identity`` for ``GENERATED ALWAYS AS IDENTITY``, which needs OVERRIDING.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Column:
     not_null: bool = False
     default: str = ""
     generated: bool = False
+    identity: bool = False
     labels: tuple[str, ...] = ()
     domain_checks: tuple[str, ...] = ()
     max_length: int | None = None
@@ -109,7 +110,7 @@ class Column:
     @property
     def required(self) -> bool:
         """Whether an INSERT must give a value."""
-        return self.not_null and not self.default and not self.generated
+        return self.not_null and not (self.default or self.generated or self.identity)
 
 
 @dataclass(frozen=True, slots=True)

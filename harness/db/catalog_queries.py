@@ -65,7 +65,7 @@ select a.attrelid as relation, a.attname as name,
        format_type(r.oid, null) as base_type,
        a.attnotnull or t.typnotnull as not_null,
        pg_get_expr(d.adbin, d.adrelid) as default_expression,
-       a.attgenerated <> '' or a.attidentity = 'a' as generated,
+       a.attgenerated <> '' as generated, a.attidentity <> '' as identity,
        (select array_agg(e.enumlabel::text order by e.enumsortorder)
           from pg_enum e
          where e.enumtypid = coalesce(nullif(bt.typelem, 0), bt.oid)) as labels,

@@ -159,6 +159,7 @@ def _column(row: asyncpg.Record) -> Column:
         not_null=row["not_null"],
         default=row["default_expression"] or "",
         generated=row["generated"],
+        identity=row["identity"],
         labels=tuple(row["labels"] or ()),
         domain_checks=tuple(row["domain_checks"] or ()),
         max_length=row["max_length"],

@@ -80,6 +80,7 @@ class Mined:
     topics: list[TopicUse] = field(default_factory=list)
     policy_readings: dict[tuple[Name, str], Reading] = field(default_factory=dict)
     helper_tables: set[Name] = field(default_factory=set)
+    memberships: set[tuple[Name, str, str]] = field(default_factory=set)
     policy_columns: set[Col] = field(default_factory=set)
 
 
@@ -111,12 +112,36 @@ def _mine_policy(policy: Policy, catalog: Catalog, mined: Mined) -> None:
         mined.policy_columns |= reading.columns
         mined.helper_tables |= reading.reads - {policy.table}
         mined.helper_tables |= _self_read(policy.table, reading)
+        mined.memberships |= _memberships(policy.table, reading)
         _note(reading.comparisons, mined)
         _note_folders(policy, reading.comparisons, mined)
 
 
 def _self_read(table: Name, reading: Reading) -> set[Name]:
     return {table} & reading.reads
+
+
+def _memberships(table: Name, reading: Reading) -> set[tuple[Name, str, str]]:
+    """Return (link table, user column, shared column) that this policy looks up."""
+    pairs = [p for comparison in reading.comparisons for p in comparison.pairs()]
+    callers = {
+        left
+        for left, right in pairs
+        if isinstance(left, Col) and right == UID and left.table in reading.reads
+    }
+    return {
+        (user.table, user.column, left.column)
+        for user in callers
+        for left, right in pairs
+        if isinstance(left, Col)
+        and left.table == user.table
+        and left != user
+        and (isinstance(right, (Folder, Topic)) or _elsewhere(right, left, table))
+    }
+
+
+def _elsewhere(right: Term, left: Col, table: Name) -> bool:
+    return isinstance(right, Col) and (right.table != left.table or table == left.table)
 
 
 def _note(comparisons: Iterable[Comparison], mined: Mined) -> None:

@@ -223,8 +223,11 @@ def _table(
     }
     parents = _parents(relation, catalog, mined, names)
     tenants = _tenants(relation, mined, names, parents)
-    shared = [*parents, *tenants]
-    membership = bool(names and shared and relation.name in mined.helper_tables)
+    shared = {column for parent in parents for column in parent.columns} | {*tenants}
+    membership = any(
+        table == relation.name and user in names and column in shared
+        for table, user, column in mined.memberships
+    )
     users = tuple(
         UserColumn(name, part, evidence)
         for name, evidence in names.items()
@@ -328,14 +331,21 @@ def _attributes(
         owned = tables[relation.name]
         if relation.name not in mined.helper_tables or not owned.users:
             continue
-        if owned.parents or owned.tenants and owned.membership:
-            continue
+        user = owned.users[0].column
         for column in relation.columns:
             values = _attribute_values(relation, column, mined)
-            if values and column.name not in owned.user_names:
-                user = owned.users[0].column
+            if values and _describes_user(relation, user, column.name):
                 found.append(Attribute(relation.name, user, column.name, values))
     return tuple(found)
+
+
+def _describes_user(relation: Relation, user: str, column: str) -> bool:
+    """Say whether a user has one row here, or one for each value of ``column``."""
+    return column != user and any(
+        user in key.columns and set(key.columns) <= {user, column}
+        for key in relation.unique_keys
+        if not key.expression
+    )
 
 
 def _attribute_values(

@@ -1,0 +1,336 @@
+"""Stores a world in a scratch database and reads back what is really there.
+
+Rows are inserted with triggers on and their author's claims set, as the application
+would; a row that a trigger or a missing reference refuses is tried again after the
+others, then with triggers off.  What still cannot be stored is reported, and every row
+that is there afterwards, planned or made by a trigger, is assigned to its clan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from harness.db.address import Connection
+from harness.db.catalog import Catalog, Name, Relation, quote_identifier
+from harness.policies.ownership import Ownership
+from harness.policies.personas import User
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.values import literal
+from harness.policies.worlds import USERS, Row, World
+
+__all__ = [
+    "Population",
+    "Refusal",
+    "StoredRow",
+    "as_text",
+    "insert_statement",
+    "read_rows",
+    "row_insert",
+    "store_world",
+    "tables_without_rows",
+    "user_insert",
+]
+
+DUPLICATE = "23505"
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row as it is stored: ``at`` is its ctid, ``clan`` None if it links two clans."""
+
+    table: Name
+    at: str
+    values: Mapping[str, Any]
+    clan: str | None
+    users: frozenset[str] = frozenset()
+
+    def text(self, column: str) -> str | None:
+        """Return a value as SQL text (None for NULL)."""
+        return as_text(self.values.get(column))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A planned row that the database refused."""
+
+    row: Row
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Population:
+    """What a world became: rows by table, and what was refused."""
+
+    world: World
+    tables: Mapping[Name, tuple[StoredRow, ...]]
+    refusals: tuple[Refusal, ...] = ()
+    forced: tuple[Refusal, ...] = ()
+    unclear: frozenset[Name] = field(default_factory=frozenset)
+
+    def of(self, table: Name) -> tuple[StoredRow, ...]:
+        """Return the rows of ``table``."""
+        return self.tables.get(table, ())
+
+    def owned_by(self, table: Name, clan: str) -> tuple[StoredRow, ...]:
+        """Return the rows of ``table`` that belong to ``clan``."""
+        return tuple(row for row in self.of(table) if row.clan == clan)
+
+
+def as_text(value: Any) -> str | None:
+    """Return a JSON value of ``to_jsonb`` as text that PostgreSQL reads."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list) and not any(isinstance(v, (dict, list)) for v in value):
+        inner = ",".join("NULL" if v is None else json.dumps(str(v)) for v in value)
+        return f"{{{inner}}}"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    return str(value)
+
+
+def insert_statement(
+    table: Name,
+    values: Mapping[str, str | None],
+    *,
+    identity: bool = False,
+) -> str:
+    """Return the INSERT of one row."""
+    if not values:
+        return f"insert into {table.sql} default values"
+    columns = ", ".join(quote_identifier(name) for name in values)
+    literals = ", ".join(literal(value) for value in values.values())
+    overriding = " overriding system value" if identity else ""
+    return f"insert into {table.sql} ({columns}){overriding} values ({literals})"
+
+
+async def store_world(
+    connection: Connection, catalog: Catalog, ownership: Ownership, world: World
+) -> Population:
+    """Insert a world and return what is stored."""
+    pending = list(world.rows)
+    refusals: Sequence[Refusal] = ()
+    while pending:
+        refusals = await _insert(connection, catalog, world, pending)
+        retried = [r.row for r in refusals if r.sqlstate != DUPLICATE]
+        if len(retried) == len(pending):
+            break
+        pending = retried
+    await _adopt(connection, catalog, refusals)
+    forced = [r for r in refusals if r.sqlstate != DUPLICATE]
+    left: Sequence[Refusal] = ()
+    if forced:
+        left = await _force(connection, catalog, world, forced)
+    await connection.execute("analyze")
+    tables = await read_rows(connection, catalog, ownership, world)
+    return Population(world, tables, tuple(left), tuple(forced))
+
+
+async def _insert(
+    connection: Connection, catalog: Catalog, world: World, rows: Iterable[Row]
+) -> list[Refusal]:
+    listed = list(rows)
+    items = [_item(catalog, world, row) for row in listed]
+    found = await connection.fetchval(
+        "select harness_probe.store($1::text::jsonb)", orjson.dumps(items).decode()
+    )
+    by_number = {row.number: row for row in listed}
+    return [
+        Refusal(by_number[f["row"]], f["sqlstate"], f["message"])
+        for f in orjson.loads(found)
+    ]
+
+
+def _item(catalog: Catalog, world: World, row: Row) -> dict[str, Any]:
+    user = world.cast.by_id(row.author)
+    claims = {"role": "authenticated", "sub": row.author} if user else {}
+    return {
+        "row": row.number,
+        "sql": row_insert(catalog, row),
+        "claims": json.dumps(claims) if claims else "",
+        "sub": row.author,
+    }
+
+
+def row_insert(catalog: Catalog, row: Row) -> str:
+    """Return the INSERT of a planned row."""
+    relation = catalog.relations.get(row.table)
+    identity = relation is not None and any(c.identity for c in relation.columns)
+    return insert_statement(row.table, row.values, identity=identity)
+
+
+async def _adopt(
+    connection: Connection, catalog: Catalog, refusals: Iterable[Refusal]
+) -> None:
+    """Give rows that a trigger made first the values that the plan has for them."""
+    for refusal in refusals:
+        relation = catalog.relations.get(refusal.row.table)
+        if refusal.sqlstate != DUPLICATE or relation is None:
+            continue
+        key = relation.primary_key
+        values = refusal.row.values
+        if not key or any(values.get(column) is None for column in key):
+            continue
+        changes = ", ".join(
+            f"{quote_identifier(name)} = {literal(value)}"
+            for name, value in values.items()
+            if name not in key and not relation.column(name).identity
+        )
+        if changes:
+            where = " and ".join(
+                f"{quote_identifier(c)} = {literal(values[c])}" for c in key
+            )
+            sql = f"update {refusal.row.table.sql} set {changes} where {where}"
+            item = {"row": refusal.row.number, "sql": sql, "claims": "", "sub": ""}
+            await connection.fetchval(
+                "select harness_probe.store($1::text::jsonb)",
+                orjson.dumps([item]).decode(),
+            )
+
+
+async def _force(
+    connection: Connection,
+    catalog: Catalog,
+    world: World,
+    refusals: Sequence[Refusal],
+) -> list[Refusal]:
+    """Insert with triggers and foreign keys off; return what is refused even so."""
+    async with connection.transaction():
+        await connection.execute("set local session_replication_role = replica")
+        rows = [refusal.row for refusal in refusals]
+        return await _insert(connection, catalog, world, rows)
+
+
+async def read_rows(
+    connection: Connection, catalog: Catalog, ownership: Ownership, world: World
+) -> Mapping[Name, tuple[StoredRow, ...]]:
+    """Read all rows of all tables, each assigned to the clan it belongs to."""
+    reader = _ClanReader(catalog, ownership, world)
+    rooted = reader.rooted
+    raw: dict[Name, list[tuple[str, dict[str, Any]]]] = {}
+    for relation in catalog.tables:
+        found = await connection.fetch(
+            "select t.tableoid::oid || t.ctid::text as at, to_jsonb(t) as row"
+            f" from {relation.name.sql} t"
+        )
+        raw[relation.name] = [(row["at"], orjson.loads(row["row"])) for row in found]
+    reader.raw = raw
+    return {
+        relation.name: tuple(
+            StoredRow(
+                relation.name,
+                at,
+                values,
+                reader.clan(relation, values) if relation.name in rooted else "",
+                reader.users_of(relation, values),
+            )
+            for at, values in raw[relation.name]
+        )
+        for relation in catalog.tables
+    }
+
+
+@dataclass
+class _ClanReader:
+    """Works out a row's clan from the users, tenants and parents it names."""
+
+    catalog: Catalog
+    ownership: Ownership
+    world: World
+    raw: Mapping[Name, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the cast and the plan."""
+        self.clan_of_user = {user.id: user.clan for user in self.world.cast.users}
+        self.clan_of_key: dict[tuple[Name, tuple[Any, ...]], str] = {}
+        self.clan_of_tenant: dict[str, str] = {}
+        self.rooted: frozenset[Name] = frozenset()
+        for row in self.world.rows:
+            relation = self.catalog.relations.get(row.table)
+            if relation is None or not row.clan:
+                continue
+            key = tuple(row.values.get(c) for c in relation.primary_key)
+            self.clan_of_key[row.table, key] = row.clan
+            for column in self.ownership.of(row.table).tenants:
+                if value := row.values.get(column):
+                    self.clan_of_tenant[value] = row.clan
+        self.rooted = frozenset(
+            {row.table for row in self.world.rows if row.clan} | {OBJECTS}
+        ) | frozenset(self._owned())
+
+    def _owned(self) -> Iterable[Name]:
+        for table in self.ownership.tables.values():
+            if table.users or table.tenants:
+                yield table.table
+
+    def users_of(
+        self, relation: Relation, values: Mapping[str, Any]
+    ) -> frozenset[str]:
+        """Return the ids of the users that the row names."""
+        named = self.ownership.of(relation.name).user_names
+        found = {str(values[c]) for c in named if values.get(c) is not None}
+        return frozenset(found & self.clan_of_user.keys())
+
+    def clan(
+        self, relation: Relation, values: Mapping[str, Any], depth: int = 0
+    ) -> str | None:
+        """Return the row's clan: '' for nobody's, None when it links two clans."""
+        key = tuple(as_text(values.get(c)) for c in relation.primary_key)
+        planned = self.clan_of_key.get((relation.name, key)) if key else None
+        if planned is not None:
+            return planned
+        named = {self.clan_of_user[u] for u in self.users_of(relation, values)}
+        owned = self.ownership.of(relation.name)
+        for column in owned.tenants:
+            tenant = self.clan_of_tenant.get(as_text(values.get(column)) or "")
+            if tenant is not None:
+                named.add(tenant)
+        if relation.name == OBJECTS:
+            folder = str(values.get("name") or "").split("/")
+            named |= {self.clan_of_user[p] for p in folder if p in self.clan_of_user}
+        if not named and depth < 4:
+            named |= set(self._parent_clans(relation, values, depth))
+        if not named:
+            return ""
+        return named.pop() if len(named) == 1 else None
+
+    def _parent_clans(
+        self, relation: Relation, values: Mapping[str, Any], depth: int
+    ) -> Iterable[str]:
+        for parent in self.ownership.of(relation.name).parents:
+            target = self.catalog.relations[parent.target]
+            if target.name == relation.name:
+                continue
+            wanted = [values.get(column) for column in parent.columns]
+            for _, candidate in self.raw.get(parent.target, ()):
+                if wanted == [candidate.get(c) for c in parent.target_columns]:
+                    clan = self.clan(target, candidate, depth + 1)
+                    if clan:
+                        yield clan
+
+
+def user_insert(user: User) -> str:
+    """Return the INSERT of a user, as a script would write it."""
+    values = {"id": user.id, "email": user.email or None}
+    if user.anonymous:
+        values["is_anonymous"] = "true"
+    return insert_statement(USERS, values)
+
+
+def tables_without_rows(population: Population, catalog: Catalog) -> list[Name]:
+    """Return the tables that hold nothing although they should."""
+    return [
+        relation.name
+        for relation in catalog.tables
+        if not population.of(relation.name)
+        and relation.name.schema not in ("storage", "realtime")
+    ]
+
+

@@ -1,0 +1,271 @@
+"""Runs statements as a persona and takes everything back, errors included.
+
+One PL/pgSQL function does the work inside the database: it becomes the persona, runs
+the commands in a subtransaction, looks at the result with the eyes of a superuser, and
+undoes it all.  A probe therefore never changes a world, and costs one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+
+from harness.db.address import Connection
+from harness.db.sessions import claim_settings
+from harness.policies.personas import Persona
+
+__all__ = ["Answer", "Attempt", "Prober", "install_probes"]
+
+DEFAULT_STATEMENT_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 1_000
+STATEMENT_TIMEOUT = "57014"
+
+PROBES = """
+create schema if not exists harness_probe;
+
+create or replace function harness_probe.attempt(p jsonb) returns jsonb
+language plpgsql as $$
+declare
+  setting record;
+  command text;
+  counts bigint[] := '{}';
+  affected bigint;
+  fetched jsonb;
+  seen jsonb;
+  state text;
+  told text;
+  context text;
+begin
+  begin
+    if p ? 'setup' then
+      for command in select jsonb_array_elements_text(p -> 'setup') loop
+        execute command;
+      end loop;
+    end if;
+    for setting in select key, value from jsonb_each_text(p -> 'settings')
+                    where key <> 'role' loop
+      perform set_config(setting.key, setting.value, true);
+    end loop;
+    perform set_config('role', p -> 'settings' ->> 'role', true);
+    for command in select jsonb_array_elements_text(p -> 'commands') loop
+      execute command;
+      get diagnostics affected = row_count;
+      counts := counts || affected;
+    end loop;
+    if p ? 'fetch' then
+      execute p ->> 'fetch' into fetched;
+    end if;
+    perform set_config('role', 'none', true);
+    if p ? 'observe' then
+      execute p ->> 'observe' into seen;
+    end if;
+    raise sqlstate 'HP000';
+  exception
+    when sqlstate 'HP000' then
+      null;
+    when others then
+      get stacked diagnostics state = returned_sqlstate, told = message_text,
+        context = pg_exception_context;
+  end;
+  return jsonb_strip_nulls(jsonb_build_object('counts', counts, 'fetched', fetched,
+    'seen', seen, 'sqlstate', state, 'message', told, 'context', context));
+end $$;
+
+create or replace function harness_probe.attempt_all(p jsonb) returns jsonb
+language plpgsql as $$
+declare
+  item jsonb;
+  answers jsonb[] := '{}';
+begin
+  for item in select jsonb_array_elements(p) loop
+    answers := answers || harness_probe.attempt(item);
+  end loop;
+  return to_jsonb(answers);
+end $$;
+
+create or replace function harness_probe.store(p jsonb) returns jsonb
+language plpgsql as $$
+declare
+  item jsonb;
+  state text;
+  told text;
+  failures jsonb := '[]';
+begin
+  for item in select jsonb_array_elements(p) loop
+    begin
+      perform set_config('search_path', 'public, extensions', true),
+              set_config('request.jwt.claims', item ->> 'claims', true),
+              set_config('request.jwt.claim.sub', item ->> 'sub', true);
+      execute item ->> 'sql';
+    exception when others then
+      get stacked diagnostics state = returned_sqlstate, told = message_text;
+      failures := failures || jsonb_build_array(jsonb_build_object(
+        'row', item -> 'row', 'sqlstate', state, 'message', told));
+    end;
+  end loop;
+  perform set_config('request.jwt.claims', '', true),
+          set_config('request.jwt.claim.sub', '', true);
+  return failures;
+end $$;
+
+create or replace function harness_probe.changed() returns jsonb
+language plpgsql as $$
+declare
+  touched record;
+  rows jsonb;
+  found jsonb := '{}';
+begin
+  for touched in
+    select schemaname, relname from pg_stat_xact_all_tables
+     where n_tup_ins + n_tup_upd + n_tup_del > 0
+       and schemaname !~ '^pg_' and schemaname <> 'information_schema'
+  loop
+    execute format(
+      'select coalesce(jsonb_agg(jsonb_build_object(''at'', t.ctid::text, '
+      '''row'', to_jsonb(t))), ''[]'') from %I.%I t',
+      touched.schemaname, touched.relname) into rows;
+    found := found || jsonb_build_object(
+      touched.schemaname || '.' || touched.relname, rows);
+  end loop;
+  return found;
+end $$;
+"""
+
+
+async def install_probes(connection: Connection) -> None:
+    """Create the probe functions in a scratch database."""
+    await connection.execute(PROBES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Commands to run as ``persona`` and what to look at afterwards.
+
+    ``setup`` runs first, as superuser; ``fetch`` is a last query of the persona whose
+    single value comes back; ``observe`` runs as superuser before everything is undone.
+    """
+
+    persona: Persona
+    commands: tuple[str, ...] = ()
+    fetch: str = ""
+    observe: str = ""
+    setup: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def payload(self) -> dict[str, Any]:
+        """Return the argument of ``harness_probe.attempt``."""
+        settings = {
+            **persona_settings(self.persona),
+            "search_path": "public, extensions",
+            "plpgsql.check_asserts": "on",
+            **self.settings,
+        }
+        payload: dict[str, Any] = {"settings": settings, "commands": self.commands}
+        if self.setup:
+            payload["setup"] = self.setup
+        if self.fetch:
+            payload["fetch"] = self.fetch
+        if self.observe:
+            payload["observe"] = self.observe
+        return payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What happened: rows affected by each command, values seen, or an error."""
+
+    counts: tuple[int, ...] = ()
+    fetched: Any = None
+    seen: Any = None
+    sqlstate: str = ""
+    message: str = ""
+    context: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing raised."""
+        return not self.sqlstate
+
+    @property
+    def denied(self) -> bool:
+        """Whether a policy or a missing grant refused it."""
+        return self.sqlstate == "42501"
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it passed the policies, even if a constraint then refused it."""
+        return self.ok or self.sqlstate.startswith("23")
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ran into the statement timeout."""
+        return self.sqlstate == STATEMENT_TIMEOUT
+
+
+class Prober:
+    """Asks a scratch database; counts ``decisions`` as they are executed."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        statement_timeout_ms: int = DEFAULT_STATEMENT_TIMEOUT_MS,
+    ) -> None:
+        self.connection = connection
+        self.decisions = 0
+        self._statement_timeout_ms = statement_timeout_ms
+
+    async def prepare(self) -> None:
+        """Set the limits that keep a probe from hanging."""
+        await self.connection.execute(
+            f"set statement_timeout = {self._statement_timeout_ms};"
+            f"set lock_timeout = {LOCK_TIMEOUT_MS};"
+            "set idle_in_transaction_session_timeout = 0;"
+            "set client_min_messages = error;"
+            "set jit = off"
+        )
+
+    async def attempt(self, attempt: Attempt) -> Answer:
+        """Run one attempt."""
+        self.decisions += 1
+        query = "select harness_probe.attempt($1::text::jsonb)"
+        payload = orjson.dumps(attempt.payload()).decode()
+        try:
+            return _answer(orjson.loads(await self.connection.fetchval(query, payload)))
+        except asyncpg.PostgresError as exc:
+            # What PL/pgSQL cannot catch: a timeout, or a fault of its own.
+            return Answer(sqlstate=exc.sqlstate or "XX000", message=str(exc))
+
+    async def attempt_all(self, attempts: Sequence[Attempt]) -> list[Answer]:
+        """Run many attempts in one round trip; each is undone before the next."""
+        if not attempts:
+            return []
+        query = "select harness_probe.attempt_all($1::text::jsonb)"
+        payload = orjson.dumps([attempt.payload() for attempt in attempts]).decode()
+        try:
+            found = await self.connection.fetchval(query, payload)
+        except asyncpg.PostgresError:
+            # One of them could not be contained: run them one by one.
+            return [await self.attempt(attempt) for attempt in attempts]
+        self.decisions += len(attempts)
+        return [_answer(answer) for answer in orjson.loads(found)]
+
+
+def persona_settings(persona: Persona) -> dict[str, str]:
+    """Return the settings that make a transaction speak for ``persona``."""
+    return claim_settings(persona.role, persona.claims)
+
+
+def _answer(found: Mapping[str, Any]) -> Answer:
+    return Answer(
+        counts=tuple(found.get("counts") or ()),
+        fetched=found.get("fetched"),
+        seen=found.get("seen"),
+        sqlstate=found.get("sqlstate", ""),
+        message=found.get("message", ""),
+        context=found.get("context", ""),
+    )

@@ -1,0 +1,130 @@
+"""The Storage API of one project: takes requests, finds their route, answers.
+
+Source: storage-api.  What a route does is in the module of its subject; here is only
+what holds for all of them: who calls, what a refusal looks like, start and stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from harness.servers.project import ERROR_CODE, ServedProject
+from harness.servers.storage import errors
+from harness.servers.storage.backend import Backend
+from harness.servers.storage.backend_file import FileBackend
+from harness.servers.storage.calls import Call, authenticate
+from harness.servers.storage.connections import Connections
+from harness.servers.storage.core import Core
+from harness.servers.storage.faultpoints import FaultPoints
+from harness.servers.storage.intents import Intents
+from harness.servers.storage.routes import rest_routes
+from harness.servers.storage.settings import StorageSettings
+from harness.servers.storage.staging import Stager
+from harness.servers.storage.tokens import SignedUrls
+
+__all__ = ["StorageService"]
+
+logger = logging.getLogger(__name__)
+
+ROUTES: Final = rest_routes()
+KNOWN_PREFIXES: Final = frozenset(
+    {"bucket", "object", "render", "cdn", "upload", "s3", "health", "iceberg", "vector"}
+)
+
+
+class StorageService:
+    """Answers everything below ``/storage/v1`` of one project."""
+
+    def __init__(self, project: ServedProject) -> None:
+        settings = StorageSettings.of(project.settings.storage)
+        connections = Connections(project, settings.max_connections)
+        faults = FaultPoints(settings.fault_point)
+        backend: Backend = FileBackend(
+            project.objects_dir, durable=settings.durability == "full"
+        )
+        self._core = Core(
+            project=project,
+            settings=settings,
+            connections=connections,
+            backend=backend,
+            stager=Stager(project.objects_dir / "incoming"),
+            intents=Intents(connections, backend, faults, project.clock),
+            signed_urls=SignedUrls(project.keys.jwt_secret, project.keyset),
+            faults=faults,
+        )
+        self._recovered = False
+        self._recovering = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Clear away bodies that never arrived whole; the database waits for a call."""
+        incoming = self._core.project.objects_dir / "incoming"
+        if incoming.is_dir():
+            for path in incoming.iterdir():
+                path.unlink(missing_ok=True)
+
+    async def stop(self) -> None:
+        """Finish what is noted and let go of connections."""
+        await self._core.intents.close()
+        await self._core.backend.close()
+        await self._core.connections.close()
+
+    async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """Answer one request; ``path`` begins after ``/storage/v1``."""
+        core = self._core
+        _, _, raw_query = request.raw_path.partition("?")
+        now = core.project.clock.now().timestamp()
+        call = Call(request, path or "/", raw_query, now)
+        try:
+            if not self._recovered:
+                await self._recover()
+            return await self._answer(call)
+        except errors.StorageError as exc:
+            request[ERROR_CODE] = exc.code
+            return _refusal(call, exc)
+        except Exception:
+            # The client learns nothing of a fault of ours but that it is one.
+            logger.exception("%s %s failed", request.method, path)
+            return _refusal(call, errors.internal_error())
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        found = ROUTES.find(call.method, call.path)
+        if found is None:
+            return _not_found(call)
+        route, parameters = found
+        call.operation = route.operation
+        if route.auth != "none":
+            required = route.auth == "required"
+            authenticate(call, self._core.project.callers, required=required)
+        return await route.handler(self._core, call, *parameters)
+
+    async def _recover(self) -> None:
+        """Settle, once, what a server before this one left unfinished."""
+        async with self._recovering:
+            if not self._recovered:
+                await self._core.intents.sweep()
+                self._recovered = True
+
+
+def _refusal(call: Call, error: errors.StorageError) -> web.Response:
+    if call.method == "HEAD":
+        return web.Response(status=error.http_status)
+    return errors.error_response(error)
+
+
+def _not_found(call: Call) -> web.Response:
+    """Answer for a path without a route; outside the API's prefixes in another form."""
+    message = f"Route {call.method}:{call.request.raw_path} not found"
+    prefix = call.path.split("/", 2)[1]
+    if prefix in KNOWN_PREFIXES:
+        return errors.error_response(
+            errors.StorageError(
+                "InvalidRequest", message, 404, error="Not Found", http_status=404
+            )
+        )
+    return web.json_response(
+        {"message": message, "error": "Not Found", "statusCode": 404}, status=404
+    )

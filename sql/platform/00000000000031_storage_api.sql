@@ -1,0 +1,345 @@
+-- _storage: what the Storage API alone may see.  One function is one round trip of a
+-- request: it takes over the caller's role and settings for this transaction, does what
+-- the caller asked for, and answers in one row.
+--
+-- caller is {role, claims, sub, token, headers, method, path, operation}; the first eight
+-- settings of every transaction of the real service.  A permission test runs in a
+-- subtransaction that is always rolled back, so its triggers run and its row never stays.
+--
+-- _storage.intents is the write-ahead list of bytes that may have no row: a version is
+-- noted before its bytes are written ('write') and before they are removed ('delete').
+-- Whatever is still noted when a server starts belongs to a server that died.
+
+create schema if not exists _storage authorization supabase_storage_admin;
+revoke all on schema _storage from public;
+
+set role supabase_storage_admin;
+set client_min_messages = warning;
+
+create table if not exists _storage.intents (
+  version text primary key,
+  kind text not null check (kind in ('write', 'delete')),
+  bucket_id text not null,
+  name text not null,
+  noted_at timestamptz not null default now()
+);
+
+-- Whose transaction it is --------------------------------------------------------------
+
+create or replace function _storage.as_caller(caller text[]) returns void
+language plpgsql as $$
+begin
+  perform set_config('request.jwt.claim.role', caller[1], true),
+    set_config('request.jwt', caller[4], true),
+    set_config('request.jwt.claim.sub', caller[3], true),
+    set_config('request.jwt.claims', caller[2], true),
+    set_config('request.headers', caller[5], true),
+    set_config('request.method', caller[6], true),
+    set_config('request.path', caller[7], true),
+    set_config('storage.operation', caller[8], true),
+    set_config('storage.allow_delete_query', 'true', true),
+    set_config('role', caller[1], true);
+end $$;
+
+create or replace function _storage.as_service(caller text[]) returns void
+language plpgsql as $$
+begin
+  perform _storage.as_caller(array['service_role', '{"role":"service_role"}', '', '']
+    || caller[5:8]);
+end $$;
+
+-- Writing ------------------------------------------------------------------------------
+
+-- Whether the caller may write the row: NULL, or the error that stopped it.  The rollback
+-- takes the caller's role back as well.
+create or replace function _storage.try_write(
+  caller text[], candidate storage.objects, upsert boolean,
+  out state text, out message text
+) language plpgsql as $$
+begin
+  perform _storage.as_caller(caller);
+  if upsert then
+    insert into storage.objects as o
+      (name, owner, owner_id, bucket_id, metadata, user_metadata, version)
+    values (candidate.name, candidate.owner, candidate.owner_id, candidate.bucket_id,
+      candidate.metadata, candidate.user_metadata, candidate.version)
+    on conflict (name, bucket_id) do update set
+      metadata = excluded.metadata,
+      user_metadata = coalesce(excluded.user_metadata, o.user_metadata),
+      version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id
+    returning o.* into candidate;
+  else
+    insert into storage.objects
+      (name, owner, owner_id, bucket_id, metadata, user_metadata, version)
+    values (candidate.name, candidate.owner, candidate.owner_id, candidate.bucket_id,
+      candidate.metadata, candidate.user_metadata, candidate.version);
+  end if;
+  raise sqlstate 'SH000';
+exception
+  when sqlstate 'SH000' then
+    null;
+  when others then
+    get stacked diagnostics state = returned_sqlstate, message = message_text;
+end $$;
+
+create or replace function _storage.begin_upload(
+  caller text[], bucket text, object_name text, owner uuid, owner_id text, metadata jsonb,
+  user_metadata jsonb, upsert boolean, new_version text,
+  out bucket_found boolean, out file_size_limit bigint, out allowed_mime_types text[],
+  out state text, out message text
+) language plpgsql as $$
+declare
+  candidate storage.objects;
+begin
+  select b.file_size_limit, b.allowed_mime_types into file_size_limit, allowed_mime_types
+  from storage.buckets b where b.id = bucket;
+  bucket_found := found;
+  if not bucket_found then
+    return;
+  end if;
+  candidate.name := object_name;
+  candidate.owner := owner;
+  candidate.owner_id := owner_id;
+  candidate.bucket_id := bucket;
+  candidate.metadata := metadata;
+  candidate.user_metadata := user_metadata;
+  candidate.version := '1';
+  select t.state, t.message into state, message
+  from _storage.try_write(caller, candidate, upsert) t;
+  if state is null and new_version is not null then
+    insert into _storage.intents (version, kind, bucket_id, name)
+    values (new_version, 'write', bucket, object_name);
+  end if;
+end $$;
+
+-- The bytes are stored: give them their row, and note the bytes that it replaces.
+create or replace function _storage.finish_upload(
+  caller text[], bucket text, object_name text, owner uuid, owner_id text, metadata jsonb,
+  user_metadata jsonb, upsert boolean, new_version text, lock_timeout text,
+  out conflict boolean, out old_version text, out stored storage.objects
+) language plpgsql as $$
+begin
+  perform set_config('lock_timeout', lock_timeout, true),
+    pg_advisory_xact_lock(hashtextextended(bucket || '/' || object_name, 0));
+  select o.version into old_version from storage.objects o
+  where o.bucket_id = bucket and o.name = object_name for update;
+  conflict := found and not upsert and old_version is distinct from new_version;
+  if conflict then
+    return;
+  end if;
+  delete from _storage.intents i where i.version = new_version;
+  if not found then
+    -- A sweep has taken the bytes of a server that it believed dead.
+    raise sqlstate 'SH001' using message = 'the upload was swept';
+  end if;
+  if old_version is null or old_version = new_version then
+    old_version := null;
+  else
+    insert into _storage.intents (version, kind, bucket_id, name)
+    values (old_version, 'delete', bucket, object_name) on conflict do nothing;
+  end if;
+  perform _storage.as_service(caller);
+  insert into storage.objects as o
+    (name, owner, owner_id, bucket_id, metadata, user_metadata, version)
+  values (object_name, owner, owner_id, bucket, metadata, user_metadata, new_version)
+  on conflict (name, bucket_id) do update set
+    metadata = excluded.metadata, user_metadata = excluded.user_metadata,
+    version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id
+  returning o.* into stored;
+end $$;
+
+-- Copying and moving -------------------------------------------------------------------
+
+-- copied is what the caller wants changed: {metadata?, user_metadata?}; NULL keeps both.
+create or replace function _storage.begin_copy(
+  caller text[], source_bucket text, source_name text, bucket text, object_name text,
+  owner uuid, owner_id text, changed_metadata jsonb, changed_user_metadata jsonb,
+  keep_metadata boolean, upsert boolean, new_version text,
+  out source storage.objects, out state text, out message text
+) language plpgsql as $$
+declare
+  candidate storage.objects;
+begin
+  perform _storage.as_caller(caller);
+  select o.* into source from storage.objects o
+  where o.bucket_id = source_bucket and o.name = source_name;
+  if not found then
+    return;
+  end if;
+  perform set_config('role', 'none', true);
+  candidate.name := object_name;
+  candidate.owner := owner;
+  candidate.owner_id := owner_id;
+  candidate.bucket_id := bucket;
+  candidate.metadata := case when keep_metadata then source.metadata
+    else coalesce(source.metadata, '{}') || coalesce(changed_metadata, '{}') end;
+  candidate.user_metadata := case when keep_metadata then source.user_metadata
+    else changed_user_metadata end;
+  candidate.version := '1';
+  select t.state, t.message into state, message
+  from _storage.try_write(caller, candidate, upsert) t;
+  if state is null then
+    insert into _storage.intents (version, kind, bucket_id, name)
+    values (new_version, 'write', bucket, object_name);
+  end if;
+end $$;
+
+create or replace function _storage.try_move(
+  caller text[], source_bucket text, source_name text, bucket text, object_name text,
+  new_owner uuid, new_owner_id text, new_version text,
+  out visible boolean, out moved boolean, out state text, out message text
+) language plpgsql as $$
+declare
+  candidate storage.objects;
+begin
+  perform _storage.as_caller(caller);
+  perform from storage.objects o where o.bucket_id = source_bucket and o.name = source_name;
+  visible := found;
+  if visible then
+    update storage.objects o
+    set name = object_name, bucket_id = bucket, owner = new_owner,
+      owner_id = new_owner_id, version = new_version
+    where o.bucket_id = source_bucket and o.name = source_name
+    returning o.* into candidate;
+    moved := found;
+  end if;
+  raise sqlstate 'SH000';
+exception
+  when sqlstate 'SH000' then
+    null;
+  when others then
+    get stacked diagnostics state = returned_sqlstate, message = message_text;
+end $$;
+
+create or replace function _storage.begin_move(
+  caller text[], source_bucket text, source_name text, bucket text, object_name text,
+  owner uuid, owner_id text, new_version text,
+  out visible boolean, out moved boolean, out state text, out message text,
+  out source storage.objects, out file_size_limit bigint, out allowed_mime_types text[]
+) language plpgsql as $$
+begin
+  select t.visible, t.moved, t.state, t.message into visible, moved, state, message
+  from _storage.try_move(caller, source_bucket, source_name, bucket, object_name,
+    owner, owner_id, new_version) t;
+  if state is not null or not visible or not moved then
+    return;
+  end if;
+  select o.* into source from storage.objects o
+  where o.bucket_id = source_bucket and o.name = source_name;
+  select b.file_size_limit, b.allowed_mime_types into file_size_limit, allowed_mime_types
+  from storage.buckets b where b.id = bucket;
+  insert into _storage.intents (version, kind, bucket_id, name)
+  values (new_version, 'write', bucket, object_name);
+end $$;
+
+-- moved is false when the source is no longer the version whose bytes were copied.
+create or replace function _storage.finish_move(
+  caller text[], source_bucket text, source_name text, source_version text, bucket text,
+  object_name text, new_owner uuid, new_owner_id text, new_metadata jsonb,
+  new_version text, out moved boolean
+) language plpgsql as $$
+begin
+  perform set_config('lock_timeout', '5000ms', true),
+    pg_advisory_xact_lock(hashtextextended(bucket || '/' || object_name, 0));
+  perform from storage.objects o
+  where o.bucket_id = source_bucket and o.name = source_name
+    and o.version is not distinct from source_version for update;
+  moved := found;
+  if not moved then
+    return;
+  end if;
+  delete from _storage.intents i where i.version = new_version;
+  if not found then
+    raise sqlstate 'SH001' using message = 'the move was swept';
+  end if;
+  if source_version is not null then
+    insert into _storage.intents (version, kind, bucket_id, name)
+    values (source_version, 'delete', source_bucket, source_name) on conflict do nothing;
+  end if;
+  perform _storage.as_service(caller);
+  update storage.objects o
+  set name = object_name, bucket_id = bucket, owner = new_owner,
+    owner_id = new_owner_id, version = new_version, metadata = new_metadata
+  where o.bucket_id = source_bucket and o.name = source_name;
+end $$;
+
+-- Deleting -----------------------------------------------------------------------------
+
+create or replace function _storage.delete_object(
+  caller text[], bucket text, object_name text,
+  out existed boolean, out removed boolean, out old_version text
+) language plpgsql as $$
+begin
+  select o.version into old_version from storage.objects o
+  where o.bucket_id = bucket and o.name = object_name for update;
+  existed := found;
+  if not existed then
+    return;
+  end if;
+  perform _storage.as_caller(caller);
+  delete from storage.objects o where o.bucket_id = bucket and o.name = object_name
+  returning o.version into old_version;
+  removed := found;
+  if removed and old_version is not null then
+    perform set_config('role', 'none', true);
+    insert into _storage.intents (version, kind, bucket_id, name)
+    values (old_version, 'delete', bucket, object_name) on conflict do nothing;
+    perform set_config('role', caller[1], true);
+  end if;
+end $$;
+
+create or replace function _storage.delete_objects(
+  caller text[], bucket text, object_names text[]
+) returns setof storage.objects language plpgsql as $$
+declare
+  removed storage.objects[];
+begin
+  perform _storage.as_caller(caller);
+  with gone as (
+    delete from storage.objects o where o.bucket_id = bucket and o.name = any(object_names)
+    returning o.*
+  )
+  select array_agg(gone::storage.objects) into removed from gone;
+  perform set_config('role', 'none', true);
+  insert into _storage.intents (version, kind, bucket_id, name)
+  select r.version, 'delete', r.bucket_id, r.name from unnest(removed) r
+  where r.version is not null on conflict do nothing;
+  return query select * from unnest(removed);
+  perform set_config('role', caller[1], true);
+end $$;
+
+-- Reading ------------------------------------------------------------------------------
+
+-- reader: 'caller' reads a private bucket as the caller, 'public' needs a public bucket,
+-- 'service' reads anything.
+create or replace function _storage.find_object(
+  caller text[], bucket text, object_name text, reader text,
+  out bucket_found boolean, out is_public boolean, out object storage.objects
+) language plpgsql as $$
+begin
+  select b.public into is_public from storage.buckets b where b.id = bucket;
+  bucket_found := found;
+  if reader = 'public' and is_public is not true then
+    return;
+  end if;
+  if reader = 'caller' and is_public is not true then
+    perform _storage.as_caller(caller);
+    select o.* into object from storage.objects o
+    where o.bucket_id = bucket and o.name = object_name;
+  else
+    select o.* into object from storage.objects o
+    where o.bucket_id = bucket and o.name = object_name;
+  end if;
+end $$;
+
+create or replace function _storage.visible_names(
+  caller text[], bucket text, object_names text[]
+) returns setof text language plpgsql as $$
+begin
+  perform _storage.as_caller(caller);
+  return query select o.name from storage.objects o
+    where o.bucket_id = bucket and o.name = any(object_names);
+end $$;
+
+reset client_min_messages;
+reset role;

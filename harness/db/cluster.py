@@ -87,7 +87,8 @@ class ClusterOptions:
     """How to run a cluster; ``port`` 0 is any free one.
 
     ``settings`` override PostgreSQL's; ``run_root`` is the folder that run folders are
-    made in (default: tmpfs if it has room).
+    made in (default: tmpfs if it has room); ``variant`` names a cached data directory
+    that holds more than a fresh one (:mod:`harness.db.seeded`).
     """
 
     durability: Durability = "fast"
@@ -96,6 +97,7 @@ class ClusterOptions:
     cache_dir: Path | None = None
     run_root: Path | None = None
     ready_timeout_s: float = 30.0
+    variant: str = ""
 
 
 class Cluster:
@@ -156,6 +158,15 @@ class Cluster:
     def tcp_address(self, dbname: str = MAINTENANCE_DB) -> DatabaseAddress:
         """Return where a database is over TCP."""
         return DatabaseAddress(LOCALHOST, self.port, dbname, TCP_PASSWORD)
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory, there until :meth:`stop`."""
+        return Path(self.plan.data_dir)
+
+    def end_cleanly(self) -> None:
+        """End the server with a checkpoint; its data directory stays until stop."""
+        end_server(self._server, clean=True)
 
     def stop(self) -> None:
         """End the server and remove everything it had; harmless when repeated."""
@@ -224,7 +235,13 @@ def _fill(
         give(folder, account)
     cache_dir = options.cache_dir or default_cache_dir(os.environ)
     installation = runnable_by(installation, account, cache_dir=cache_dir)
-    fill_data_dir(data_dir, installation, cache_dir=cache_dir, account=account)
+    fill_data_dir(
+        data_dir,
+        installation,
+        cache_dir=cache_dir,
+        account=account,
+        variant=options.variant,
+    )
     _write_settings(data_dir / "postgresql.conf", server_settings(options))
     log_path.touch(mode=0o600)
     port = options.port or free_port()

@@ -76,9 +76,16 @@ def fill_data_dir(
     *,
     cache_dir: Path,
     account: Account | None,
+    variant: str = "",
 ) -> None:
-    """Make ``data_dir`` (existing, empty, owned by the server) a data directory."""
-    cached = cache_dir / f"cluster-{_key(installation)}"
+    """Make ``data_dir`` (existing, empty, owned by the server) a data directory.
+
+    A ``variant`` that is in the cache is copied instead of a fresh cluster.
+    """
+    if variant and variant_exists(cache_dir, installation, variant):
+        copy_tree(_cached(cache_dir, installation, variant), data_dir, account)
+        return
+    cached = _cached(cache_dir, installation)
     if not cached.is_dir():
         _initdb(data_dir, installation, account)
         _keep(data_dir, cached)
@@ -131,6 +138,30 @@ def _can_run(installation: PostgresInstallation, account: Account) -> bool:
     except PermissionError:
         return False
     return done.returncode == 0
+
+
+def variant_exists(
+    cache_dir: Path, installation: PostgresInstallation, variant: str
+) -> bool:
+    """Tell whether the cache holds the data directory ``variant``."""
+    return _cached(cache_dir, installation, variant).is_dir()
+
+
+def keep_variant(
+    data_dir: Path,
+    cache_dir: Path,
+    installation: PostgresInstallation,
+    variant: str,
+) -> None:
+    """Keep the data directory of a cleanly ended server as ``variant``."""
+    _keep(data_dir, _cached(cache_dir, installation, variant))
+
+
+def _cached(
+    cache_dir: Path, installation: PostgresInstallation, variant: str = ""
+) -> Path:
+    key = _key(installation)
+    return cache_dir / (f"cluster-{key}-{variant}" if variant else f"cluster-{key}")
 
 
 def copy_tree(source: Path, target: Path, account: Account | None) -> None:

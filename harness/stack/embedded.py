@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from harness.config import Config
 from harness.db.address import DatabaseAddress
-from harness.db.cluster import ClusterOptions, prepare_cluster
+from harness.db.cluster import ClusterOptions
 from harness.db.discovery import (
     ExternalServer,
     PostgresInstallation,
@@ -28,8 +28,9 @@ from harness.db.discovery import (
 )
 from harness.db.launch import LaunchPlan, probe
 from harness.db.rundir import RunDir
+from harness.db.seeded import prepare_seeded_cluster
 from harness.errors import NotReadyError, StackError, UsageError
-from harness.stack.base import Stack
+from harness.stack.base import Stack, platform_schema
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.keeping import KeeperClient, KeptProcess
 from harness.stack.registry import StackRegistry
@@ -85,7 +86,9 @@ class EmbeddedStack(Stack):
             port=self._port(self.config.db_port),
             ready_timeout_s=self.config.ready_timeout_s,
         )
-        run_dir, plan = await asyncio.to_thread(prepare_cluster, installation, options)
+        run_dir, plan = await asyncio.to_thread(
+            prepare_seeded_cluster, installation, options, [platform_schema()]
+        )
         try:
             await self._start_processes(installation, run_dir, plan)
         except BaseException:

@@ -211,7 +211,7 @@ class ProjectRegistry:
         settings = dataclasses.replace(settings, storage=storage)
         return ServedProject(
             ref=ref,
-            public_url=f"{self.base_url}/p/{ref}",
+            public_url=self.base_url + ("" if ref == DEFAULT_REF else f"/p/{ref}"),
             database=DatabaseAddress(self._host, self._port, dbname, self._password),
             keys=ProjectKeys.from_record(record.get("keys") or {}),
             objects_dir=self._objects_root / ref,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -90,12 +91,11 @@ async def make_auth(stack: Stack) -> AsyncIterator[MakeAuth]:
         )
         if keys is not None:
             await stack.control.unregister(project.ref)
-            await stack.control.register(
-                project.ref,
-                project.database.dbname,
-                keys=keys,
-                settings=ProjectSettings(auth=settings or {}),
-            )
+            record = {
+                **stack.registered[project.ref],
+                "keys": dataclasses.asdict(keys),
+            }
+            await stack.control.register(record)
             project.keys = keys
         http = httpx.AsyncClient(base_url=f"{project.url}/auth/v1", timeout=20)
         made.append(Auth(http, project))

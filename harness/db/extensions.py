@@ -10,6 +10,7 @@ A stand-in is not in ``pg_extension``; ``extensions.harness_shims`` names them.
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 from harness.db.address import Connection
@@ -20,6 +21,7 @@ __all__ = ["create_extension", "is_shimmed", "shim_names", "shim_text"]
 
 DUPLICATE_OBJECT = "42710"
 FEATURE_NOT_SUPPORTED = "0A000"
+INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 # Debian's package of an extension, where it is not named after it.
 DEBIAN_PACKAGES = {
@@ -58,8 +60,13 @@ def shim_names() -> frozenset[str]:
 
 def shim_text(name: str, schema: str) -> str:
     """Return the stand-in's SQL for ``schema`` (already quoted as an identifier)."""
-    source = files("harness.db").joinpath("shims", f"{name}.sql")
-    return source.read_text(encoding="utf-8").replace("@extschema@", schema)
+    folder = files("harness.db").joinpath("shims")
+
+    def part(include: re.Match[str]) -> str:
+        return folder.joinpath("parts", f"{include[1]}.sql").read_text(encoding="utf-8")
+
+    text = folder.joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    return INCLUDE.sub(part, text).replace("@extschema@", schema)
 
 
 async def is_shimmed(connection: Connection, name: str) -> bool:

@@ -161,9 +161,9 @@ class MigrationSession:
     async def _run(self, file: SchemaFile, statement: Statement) -> None:
         try:
             await self._dispatch(file, statement)
-        except asyncpg.PostgresError as exc:
-            raise _placed(exc, file, statement) from exc
-        except (OSError, asyncpg.InterfaceError) as exc:
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as exc:
+            if isinstance(exc, asyncpg.PostgresError) and not _is_loss(exc):
+                raise _placed(exc, file, statement) from exc
             raise StackError(
                 f"the database was lost at {file.label}:{statement.line}: {exc}",
                 service="postgres",
@@ -196,8 +196,17 @@ class MigrationSession:
 
     async def _record(self, file: SchemaFile, statements: Sequence[Statement]) -> None:
         texts = [statement.text for statement in statements]
-        async with self._as_superuser():
-            await self._connection.execute(RECORD, file.version, file.name, texts)
+        try:
+            async with self._as_superuser():
+                await self._connection.execute(RECORD, file.version, file.name, texts)
+        except asyncpg.PostgresError as exc:
+            raise MigrationError(
+                f"version {file.version} could not be recorded: {exc.message}",
+                file=file.label,
+                line=1,
+                sqlstate=exc.sqlstate or "",
+                hint="does the file leave a role, a timeout or a lock behind?",
+            ) from exc
 
     async def _commit(self, file: SchemaFile, statements: Sequence[Statement]) -> None:
         try:
@@ -217,6 +226,11 @@ class MigrationSession:
         await self._connection.execute("reset session authorization")
         yield
         await self._become()
+
+
+def _is_loss(exc: asyncpg.PostgresError) -> bool:
+    """Tell whether the session ended: class 08, shutdown and termination of 57P."""
+    return (exc.sqlstate or "").startswith(("08", "57P"))
 
 
 def _leading_outside(statements: Sequence[Statement]) -> int:

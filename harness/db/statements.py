@@ -116,6 +116,8 @@ def _classify(tree: Any) -> tuple[Kind, str]:
             return "create_extension", tree.extname
         case "AlterExtensionStmt" | "AlterExtensionContentsStmt":
             return "about_extension", tree.extname
+        case "AlterObjectSchemaStmt" if tree.objectType == EXTENSION:
+            return "about_extension", tree.object.sval
         case "CommentStmt" if tree.objtype == EXTENSION:
             return "about_extension", tree.object.sval
         case "DropStmt" if tree.removeType == EXTENSION and len(tree.objects) == 1:

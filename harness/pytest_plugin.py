@@ -146,6 +146,7 @@ async def _close(client: AsyncClient) -> None:
     await client.remove_all_channels()
     await client.realtime.close()
     await client.postgrest.aclose()
+    await client.storage.session.aclose()
     await client.auth.close()
 
 

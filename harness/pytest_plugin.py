@@ -99,21 +99,10 @@ async def project(
     await fresh.drop()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def as_persona(
-    project: Project,
-) -> AsyncIterator[Callable[[Persona], Awaitable[AsyncClient]]]:
-    """Yield a function that gives the official client speaking for a persona."""
-    opened: list[AsyncClient] = []
-
-    async def speak(persona: Persona) -> AsyncClient:
-        client = await project.client(persona)
-        opened.append(client)
-        return client
-
-    yield speak
-    for client in opened:
-        await _close(client)
+@pytest.fixture
+def as_persona(project: Project) -> Callable[[Persona], Awaitable[AsyncClient]]:
+    """Return a function that gives the official client speaking for a persona."""
+    return project.client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -140,14 +129,6 @@ async def realtime(
         return client
 
     return of
-
-
-async def _close(client: AsyncClient) -> None:
-    await client.remove_all_channels()
-    await client.realtime.close()
-    await client.postgrest.aclose()
-    await client.storage.session.aclose()
-    await client.auth.close()
 
 
 _CALL_REPORT = pytest.StashKey[pytest.TestReport]()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import httpx
 from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from harness.clock import Clock, SystemClock
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Persona", "Project"]
 
 TOKEN_LIFE_S = 3600
+HTTP_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Project:
     stack: Stack
     clock: Clock = field(default_factory=SystemClock)
     created: list[str] = field(default_factory=list)
+    _http: httpx.AsyncClient | None = None
+    _clients: list[AsyncClient] = field(default_factory=list)
     _emails: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -161,13 +165,30 @@ class Project:
         """
         who = persona or self.anon
         key = self.service_role_key if who.role == "service_role" else self.anon_key
-        options = AsyncClientOptions(headers={"Authorization": f"Bearer {who.token}"})
+        if self._http is None:
+            self._http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
+        options = AsyncClientOptions(
+            headers={"Authorization": f"Bearer {who.token}"}, httpx_client=self._http
+        )
         client = await create_async_client(self.url, key, options)
         await client.realtime.set_auth(who.token)
+        self._clients.append(client)
         return client
 
+    async def close(self) -> None:
+        """Close the clients that were handed out; the project goes on."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            if client.realtime.is_connected:
+                await client.remove_all_channels()
+                await client.realtime.close()
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
     async def drop(self) -> None:
-        """Give the project back: its services, objects and database go."""
+        """Give the project back: its clients, services, objects and database go."""
+        await self.close()
         await self.stack.drop_project(self)
 
     async def _insert_user(

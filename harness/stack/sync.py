@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import httpx
 import uvloop
 from supabase import Client, ClientOptions, create_client
 
@@ -24,7 +25,7 @@ from harness.config import Config, load_config
 from harness.servers.project import ProjectSettings
 from harness.stack.base import Stack
 from harness.stack.embedded import EmbeddedStack
-from harness.stack.project import Persona, Project
+from harness.stack.project import HTTP_TIMEOUT_S, Persona, Project
 
 __all__ = ["SyncProject", "SyncStack"]
 
@@ -103,6 +104,7 @@ class SyncProject:
         self.service = project.service
         self._project = project
         self._stack = stack
+        self._http: httpx.Client | None = None
 
     def create_user(
         self,
@@ -121,10 +123,17 @@ class SyncProject:
         """Return the official blocking client, speaking for ``persona``."""
         who = persona or self.anon
         service = who.role == "service_role"
-        options = ClientOptions(headers={"Authorization": f"Bearer {who.token}"})
+        if self._http is None:
+            self._http = httpx.Client(timeout=HTTP_TIMEOUT_S)
+        options = ClientOptions(
+            headers={"Authorization": f"Bearer {who.token}"}, httpx_client=self._http
+        )
         key = self.service_role_key if service else self.anon_key
         return create_client(self.url, key, options)
 
     def drop(self) -> None:
-        """Give the project back: its services, objects and database go."""
+        """Give the project back: its clients, services, objects and database go."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
         self._stack._wait(self._project.drop())

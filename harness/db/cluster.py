@@ -23,14 +23,13 @@ from typing import Literal, Self
 
 from harness.db.account import Account, give, server_account
 from harness.db.address import DatabaseAddress
-from harness.db.discovery import PostgresInstallation
-from harness.db.initdb import (
-    MAINTENANCE_DB,
-    SUPERUSER,
+from harness.db.cluster_cache import (
     default_cache_dir,
     fill_data_dir,
     runnable_by,
 )
+from harness.db.discovery import PostgresInstallation
+from harness.db.initdb import MAINTENANCE_DB, SUPERUSER
 from harness.db.launch import LaunchPlan, end_server, spawn_server, wait_until_ready
 from harness.db.rundir import RunDir, run_roots, sweep
 from harness.errors import StackError

@@ -10,6 +10,7 @@ Standard library only, POSIX only: the keeper process uses it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -157,12 +158,21 @@ def _runs_in(pid: int, data_dir: Path) -> bool:
 def _await_exit(pid: int, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not _is_running(pid):
             return
         time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and was not waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # After the program's name, which may hold anything, in parentheses.
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _remove_segment(segment_id: int) -> None:

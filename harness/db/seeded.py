@@ -13,8 +13,12 @@ import os
 from collections.abc import Sequence
 
 from harness.db.cluster import Cluster, ClusterOptions, prepare_cluster
+from harness.db.cluster_cache import (
+    default_cache_dir,
+    keep_variant,
+    variant_exists,
+)
 from harness.db.discovery import PostgresInstallation
-from harness.db.initdb import default_cache_dir, keep_variant, variant_exists
 from harness.db.launch import LaunchPlan
 from harness.db.rundir import RunDir
 from harness.db.schema_files import Schema, digest

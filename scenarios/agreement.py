@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
 
 if TYPE_CHECKING:
     from harness.stack.project import Project
@@ -30,13 +33,17 @@ async def disagreements(project: Project) -> list[Disagreement]:
         )
     finally:
         await connection.close()
-    client = await project.client(project.service)
+    headers = {"Authorization": f"Bearer {project.service_role_key}"}
     found = []
-    for row in rows:
-        content = await client.storage.from_(row["bucket_id"]).download(row["name"])
-        if len(content) != row["size"]:
-            problem = f"row says {row['size']} bytes, download has {len(content)}"
-            found.append(Disagreement(row["bucket_id"], row["name"], problem))
+    async with httpx.AsyncClient(headers=headers) as http:
+        for bucket, name, size in rows:
+            path = f"{bucket}/{quote(name)}"
+            answer = await http.get(f"{project.url}/storage/v1/object/{path}")
+            if answer.status_code != 200:
+                found.append(Disagreement(bucket, name, answer.text))
+            elif len(answer.content) != size:
+                problem = f"the row says {size} bytes, not {len(answer.content)}"
+                found.append(Disagreement(bucket, name, problem))
     return found
 
 

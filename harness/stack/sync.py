@@ -25,7 +25,7 @@ from harness.config import Config, load_config
 from harness.servers.project import ProjectSettings
 from harness.stack.base import Stack
 from harness.stack.embedded import EmbeddedStack
-from harness.stack.project import HTTP_TIMEOUT_S, Persona, Project
+from harness.stack.project import HTTP_TIMEOUT_S, Persona, Project, tls_context
 
 __all__ = ["SyncProject", "SyncStack"]
 
@@ -124,7 +124,7 @@ class SyncProject:
         who = persona or self.anon
         service = who.role == "service_role"
         if self._http is None:
-            self._http = httpx.Client(timeout=HTTP_TIMEOUT_S)
+            self._http = httpx.Client(timeout=HTTP_TIMEOUT_S, verify=tls_context())
         options = ClientOptions(
             headers={"Authorization": f"Bearer {who.token}"}, httpx_client=self._http
         )

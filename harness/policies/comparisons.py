@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pglast import ast, enums
+from pglast import enums
 
 from harness.db.catalog import Catalog, Function, Name
 from harness.policies.syntax import (
     Scope,
+    Tree,
+    ast,
     body_statements,
     parse_condition,
     scope_of,
@@ -197,10 +199,10 @@ class _Reader:
     depth: int
     function_name: str = ""
 
-    def read(self, node: ast.Node, scope: Scope) -> None:
+    def read(self, node: Tree, scope: Scope) -> None:
         walk(node, scope, self._visit)
 
-    def _visit(self, node: ast.Node, scope: Scope) -> None:
+    def _visit(self, node: Tree, scope: Scope) -> None:
         if isinstance(node, ast.A_Expr):
             self._compare(node, scope)
         elif isinstance(node, ast.SubLink) and node.testexpr is not None:
@@ -231,15 +233,15 @@ class _Reader:
     def _add(self, operator: str, left: Term, right: Term) -> None:
         self.reading.comparisons.append(Comparison(operator, left, right))
 
-    def _unary(self, operator: str, node: ast.Node, scope: Scope) -> None:
+    def _unary(self, operator: str, node: Tree, scope: Scope) -> None:
         self._add(operator, self.term(node, scope), OPAQUE)
 
-    def _column(self, node: ast.ColumnRef, scope: Scope) -> None:
+    def _column(self, node: Tree, scope: Scope) -> None:
         term = self.term(node, scope)
         if isinstance(term, Col):
             self.reading.columns.add(term)
 
-    def _compare(self, node: ast.A_Expr, scope: Scope) -> None:
+    def _compare(self, node: Tree, scope: Scope) -> None:
         if node.lexpr is None or node.rexpr is None:
             return
         operator = node.name[-1].sval
@@ -263,13 +265,13 @@ class _Reader:
             return Const(tuple(v for group in values for v in group))
         return next((t for t in terms if not isinstance(t, Opaque)), OPAQUE)
 
-    def _subquery_term(self, node: ast.Node, scope: Scope) -> Term:
+    def _subquery_term(self, node: Tree, scope: Scope) -> Term:
         targets = getattr(node, "targetList", None)
         if not targets or len(targets) != 1:
             return OPAQUE
         return self.term(targets[0].val, scope_of(node, scope))
 
-    def _call(self, node: ast.FuncCall, scope: Scope) -> None:
+    def _call(self, node: Tree, scope: Scope) -> None:
         schema, name = _function_name(node)
         self.reading.caller |= _asks_for_caller(schema, name, node)
         arguments = tuple(self.term(arg, scope) for arg in node.args or ())
@@ -285,7 +287,7 @@ class _Reader:
 
     # -- terms ---------------------------------------------------------------------
 
-    def term(self, node: ast.Node, scope: Scope) -> Term:
+    def term(self, node: Tree, scope: Scope) -> Term:
         """Return what ``node`` stands for."""
         if isinstance(node, ast.ColumnRef):
             return self._column_term(node, scope)
@@ -311,7 +313,7 @@ class _Reader:
             return OPAQUE if "USER" in node.op.name or "ROLE" in node.op.name else CLOCK
         return OPAQUE
 
-    def _column_term(self, node: ast.ColumnRef, scope: Scope) -> Term:
+    def _column_term(self, node: Tree, scope: Scope) -> Term:
         fields = tuple(f.sval for f in node.fields if isinstance(f, ast.String))
         if not fields:
             return OPAQUE
@@ -324,7 +326,7 @@ class _Reader:
             return OPAQUE
         return self.bindings.get(fields[-1], OPAQUE)
 
-    def _indexed(self, node: ast.A_Indirection, scope: Scope) -> Term:
+    def _indexed(self, node: Tree, scope: Scope) -> Term:
         base = self.term(node.arg, scope)
         last = node.indirection[-1]
         if not isinstance(last, ast.A_Indices):
@@ -338,7 +340,7 @@ class _Reader:
             return Folder(base.table, "name", index)
         return OPAQUE
 
-    def _operator_term(self, node: ast.A_Expr, scope: Scope) -> Term:
+    def _operator_term(self, node: Tree, scope: Scope) -> Term:
         operator = node.name[-1].sval
         if operator in ("->", "->>"):
             key = self.term(node.rexpr, scope)
@@ -357,7 +359,7 @@ class _Reader:
             return self.term(node.lexpr, scope)
         return OPAQUE
 
-    def _function_term(self, node: ast.FuncCall, scope: Scope) -> Term:
+    def _function_term(self, node: Tree, scope: Scope) -> Term:
         schema, name = _function_name(node)
         args = node.args or ()
         if schema == "auth":
@@ -374,9 +376,7 @@ class _Reader:
             return self.term(args[0], scope)
         return self._inlined(schema, name, args, scope)
 
-    def _path_term(
-        self, name: str, args: tuple[ast.Node, ...], scope: Scope
-    ) -> Term:
+    def _path_term(self, name: str, args: tuple[Tree, ...], scope: Scope) -> Term:
         base = self.term(args[0], scope)
         index = _integer(args[2]) if name == "split_part" and len(args) > 2 else 0
         separator = self.term(args[1], scope) if len(args) > 1 else OPAQUE
@@ -388,7 +388,7 @@ class _Reader:
         return OPAQUE
 
     def _inlined(
-        self, schema: str, name: str, args: tuple[ast.Node, ...], scope: Scope
+        self, schema: str, name: str, args: tuple[Tree, ...], scope: Scope
     ) -> Term:
         """Take a helper that is one expression (``current_org()``) for its meaning."""
         if self.depth >= MAX_HELPER_DEPTH or name == self.function_name:
@@ -404,7 +404,7 @@ class _Reader:
             return inner._statement_term(statements[0])
         return OPAQUE
 
-    def _statement_term(self, statement: ast.Node) -> Term:
+    def _statement_term(self, statement: Tree) -> Term:
         if isinstance(statement, ast.SelectStmt):
             return self._subquery_term(statement, Scope({}))
         return self.term(statement, Scope({}))
@@ -421,12 +421,12 @@ def _bind(function: Function, arguments: tuple[Term, ...]) -> dict[str, Term]:
     return bound
 
 
-def _function_name(node: ast.FuncCall) -> tuple[str, str]:
+def _function_name(node: Tree) -> tuple[str, str]:
     parts = [part.sval for part in node.funcname]
     return (parts[0] if len(parts) > 1 else "", parts[-1])
 
 
-def _asks_for_caller(schema: str, name: str, node: ast.FuncCall) -> bool:
+def _asks_for_caller(schema: str, name: str, node: Tree) -> bool:
     if schema == "auth" and name in ("uid", "jwt", "role", "email"):
         return True
     return name == "current_setting" and "request." in str(node.args)
@@ -464,7 +464,7 @@ def _stepped(base: Term, steps: tuple[str, ...]) -> Term:
     return OPAQUE
 
 
-def _constant(node: ast.A_Const) -> Term:
+def _constant(node: Tree) -> Term:
     value = node.val
     if value is None:
         return OPAQUE
@@ -476,7 +476,7 @@ def _constant(node: ast.A_Const) -> Term:
     return OPAQUE
 
 
-def _integer(node: ast.Node | None) -> int:
+def _integer(node: Tree | None) -> int:
     if isinstance(node, ast.A_Const) and hasattr(node.val, "ival"):
         return int(node.val.ival)
     return 0

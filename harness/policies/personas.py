@@ -42,8 +42,28 @@ MANAGER_WORDS = (
     "dispatcher",
 )
 PLAIN_VALUES = frozenset(
-    """user member basic free regular customer client standard default guest viewer
-    student false none active pending normal personal anon authenticated""".split()
+    [
+        "user",
+        "member",
+        "basic",
+        "free",
+        "regular",
+        "customer",
+        "client",
+        "standard",
+        "default",
+        "guest",
+        "viewer",
+        "student",
+        "false",
+        "none",
+        "active",
+        "pending",
+        "normal",
+        "personal",
+        "anon",
+        "authenticated",
+    ]
 )
 SEPARATELY_MADE_CLAIMS = frozenset({("role",), ("is_anonymous",), ("email",), ("sub",)})
 
@@ -146,7 +166,11 @@ def build_cast(catalog: Catalog, mined: Mined, ownership: Ownership) -> Cast:
     users += _specials(mined, ownership, base)
     users += [
         User(
-            name="carol", id=_user_id("ca401"), clan="carol", rows=False, attributes=base
+            name="carol",
+            id=_user_id("ca401"),
+            clan="carol",
+            rows=False,
+            attributes=base,
         ),
         User(name="gus", id=_user_id("6"), clan="gus", anonymous=True, rows=False),
         User(name="nora", id=_user_id("a04a"), clan="nora", ghost=True, rows=False),

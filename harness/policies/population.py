@@ -41,7 +41,7 @@ DUPLICATE = "23505"
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A row as it is stored: ``at`` is its ctid, ``clan`` None if it links two clans."""
+    """A row as stored: ``at`` is its ctid, ``clan`` None if it links two clans."""
 
     table: Name
     at: str
@@ -270,9 +270,7 @@ class _ClanReader:
             if table.users or table.tenants:
                 yield table.table
 
-    def users_of(
-        self, relation: Relation, values: Mapping[str, Any]
-    ) -> frozenset[str]:
+    def users_of(self, relation: Relation, values: Mapping[str, Any]) -> frozenset[str]:
         """Return the ids of the users that the row names."""
         named = self.ownership.of(relation.name).user_names
         found = {str(values[c]) for c in named if values.get(c) is not None}
@@ -332,5 +330,3 @@ def tables_without_rows(population: Population, catalog: Catalog) -> list[Name]:
         if not population.of(relation.name)
         and relation.name.schema not in ("storage", "realtime")
     ]
-
-

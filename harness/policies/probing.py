@@ -41,6 +41,7 @@ declare
   context text;
 begin
   begin
+    perform set_config('search_path', p -> 'settings' ->> 'search_path', true);
     if p ? 'setup' then
       for command in select jsonb_array_elements_text(p -> 'setup') loop
         execute command;

@@ -82,8 +82,12 @@ def object_rows(
             yield (
                 user,
                 object_values(
-                    user, bucket.id, object_name(user, bucket, uses, file, lookup),
-                    mime, 700_000 + values.drawn, values,
+                    user,
+                    bucket.id,
+                    object_name(user, bucket, uses, file, lookup),
+                    mime,
+                    700_000 + values.drawn,
+                    values,
                 ),
             )
 

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 import pglast
-from pglast import ast, enums
+import pglast.ast
+from pglast import enums
 from pglast.parser import ParseError
 from pglast.stream import RawStream
 
@@ -20,6 +21,8 @@ from harness.db.catalog import Catalog, Function, Name
 
 __all__ = [
     "Scope",
+    "Tree",
+    "ast",
     "body_statements",
     "children",
     "deparse",
@@ -29,6 +32,11 @@ __all__ = [
     "scope_of",
     "walk",
 ]
+
+# A node of a syntax tree.  The stubs call every field optional, though the parser sets
+# what the grammar requires; naming each of them would drown the code in assertions.
+Tree = Any
+ast: Any = pglast.ast
 
 MAX_DISJUNCTS = 64
 PLPGSQL_STATEMENT = 0
@@ -64,18 +72,19 @@ class Scope:
 
 
 @lru_cache(maxsize=4096)
-def parse_condition(text: str) -> ast.Node | None:
+def parse_condition(text: str) -> Tree | None:
     """Return the tree of a boolean expression, or None for one we cannot parse."""
     if not text:
         return None
     try:
-        return pglast.parse_sql(f"select ({text})")[0].stmt.targetList[0].val
+        statement: Tree = pglast.parse_sql(f"select ({text})")[0].stmt
+        return statement.targetList[0].val
     except ParseError:
         return None
 
 
 @lru_cache(maxsize=4096)
-def parse_statements(text: str) -> tuple[ast.Node, ...]:
+def parse_statements(text: str) -> tuple[Tree, ...]:
     """Return the statements of ``text``; nothing when it does not parse."""
     try:
         return tuple(raw.stmt for raw in pglast.parse_sql(text))
@@ -83,13 +92,13 @@ def parse_statements(text: str) -> tuple[ast.Node, ...]:
         return ()
 
 
-def body_statements(function: Function) -> tuple[ast.Node, ...]:
+def body_statements(function: Function) -> tuple[Tree, ...]:
     """Return the SQL statements and expressions inside a function's body."""
     return _body(function.language, function.source, function.definition)
 
 
 @lru_cache(maxsize=2048)
-def _body(language: str, source: str, definition: str) -> tuple[ast.Node, ...]:
+def _body(language: str, source: str, definition: str) -> tuple[Tree, ...]:
     if language == "plpgsql":
         return tuple(_plpgsql_statements(definition))
     if language != "sql":
@@ -100,7 +109,7 @@ def _body(language: str, source: str, definition: str) -> tuple[ast.Node, ...]:
     return tuple(node for statement in created for node in _sql_body(statement))
 
 
-def _sql_body(statement: ast.Node) -> Iterator[ast.Node]:
+def _sql_body(statement: Tree) -> Iterator[Tree]:
     body = getattr(statement, "sql_body", None)
     for item in body if isinstance(body, tuple) else (body,):
         if isinstance(item, tuple):
@@ -109,7 +118,7 @@ def _sql_body(statement: ast.Node) -> Iterator[ast.Node]:
             yield item
 
 
-def _plpgsql_statements(definition: str) -> Iterator[ast.Node]:
+def _plpgsql_statements(definition: str) -> Iterator[Tree]:
     try:
         parsed = pglast.parse_plpgsql(definition)
     except ParseError:
@@ -136,14 +145,14 @@ def _plpgsql_queries(tree: Any) -> Iterator[tuple[str, int]]:
             yield from _plpgsql_queries(value)
 
 
-def children(node: Any) -> Iterator[ast.Node]:
+def children(node: Any) -> Iterator[Tree]:
     """Yield the nodes directly below ``node``."""
     if isinstance(node, ast.Node):
         for attribute in node:
             yield from _flatten(getattr(node, attribute))
 
 
-def _flatten(value: Any) -> Iterator[ast.Node]:
+def _flatten(value: Any) -> Iterator[Tree]:
     if isinstance(value, ast.Node):
         yield value
     elif isinstance(value, tuple):
@@ -151,9 +160,7 @@ def _flatten(value: Any) -> Iterator[ast.Node]:
             yield from _flatten(item)
 
 
-def walk(
-    node: ast.Node, scope: Scope, visit: Callable[[ast.Node, Scope], None]
-) -> None:
+def walk(node: Tree, scope: Scope, visit: Callable[[Tree, Scope], None]) -> None:
     """Call ``visit`` on every node below ``node``, with the scope it stands in."""
     inner = scope_of(node, scope)
     visit(node, inner)
@@ -161,7 +168,7 @@ def walk(
         walk(child, inner, visit)
 
 
-def scope_of(node: ast.Node, outer: Scope) -> Scope:
+def scope_of(node: Tree, outer: Scope) -> Scope:
     """Return the scope inside ``node``: a new one for a query, else ``outer``."""
     tables: dict[str, Name] = {}
     if isinstance(node, ast.SelectStmt):
@@ -186,7 +193,7 @@ def _collect_tables(item: Any, tables: dict[str, Name]) -> None:
         _collect_tables(item.rarg, tables)
 
 
-def disjuncts(node: ast.Node, *, negate: bool = False) -> list[tuple[ast.Node, ...]]:
+def disjuncts(node: Tree, *, negate: bool = False) -> list[tuple[Tree, ...]]:
     """Return the condition as OR of ANDs of atoms, negations pushed to the atoms.
 
     A condition too large for that comes back as one atom.
@@ -203,9 +210,9 @@ def disjuncts(node: ast.Node, *, negate: bool = False) -> list[tuple[ast.Node, .
 
 
 def _product(
-    node: ast.Node, parts: list[list[tuple[ast.Node, ...]]], negate: bool
-) -> list[tuple[ast.Node, ...]]:
-    combined: list[tuple[ast.Node, ...]] = [()]
+    node: Tree, parts: list[list[tuple[Tree, ...]]], negate: bool
+) -> list[tuple[Tree, ...]]:
+    combined: list[tuple[Tree, ...]] = [()]
     for part in parts:
         combined = [left + right for left in combined for right in part]
         if len(combined) > MAX_DISJUNCTS:
@@ -213,10 +220,10 @@ def _product(
     return combined
 
 
-def _negated(node: ast.Node) -> ast.Node:
+def _negated(node: Tree) -> Tree:
     return ast.BoolExpr(boolop=enums.BoolExprType.NOT_EXPR, args=(node,))
 
 
-def deparse(node: ast.Node) -> str:
+def deparse(node: Tree) -> str:
     """Return the SQL of a tree."""
     return str(RawStream()(node))

@@ -140,7 +140,9 @@ class Values:
         if kind == "uuid":
             return self.uuid()
         if kind in INTEGER_TYPES:
-            return str(1000 + self.drawn if kind == "smallint" else 700_000 + self.drawn)
+            return str(
+                1000 + self.drawn if kind == "smallint" else 700_000 + self.drawn
+            )
         if kind in NUMBER_TYPES:
             return str(700_000 + self.drawn)
         if kind in TEXT_TYPES:

@@ -112,9 +112,7 @@ class _Solver:
             found = [None, *(found or [self.values.fresh(self.relation, column)])]
         return found
 
-    def _mentioned(
-        self, column: Column, mentioned: Sequence[str]
-    ) -> list[str | None]:
+    def _mentioned(self, column: Column, mentioned: Sequence[str]) -> list[str | None]:
         if column.is_array:
             return [*(f'{{"{value}"}}' for value in mentioned[:MAX_LABELS]), "{}"]
         candidates = self.values.candidates(self.relation, column)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.db.catalog import Catalog, Name, Relation
-from harness.policies.ownership import Ownership, Parent, Part, TableOwnership
 from harness.policies.mining import Mined
+from harness.policies.ownership import Ownership, Parent, Part, TableOwnership
 from harness.policies.personas import Cast, User, persona_of
 from harness.policies.storage_paths import OBJECTS, object_rows
 from harness.policies.values import Values
@@ -35,7 +35,7 @@ RowValues = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Row:
-    """A planned row: ``clan`` is '' for shared ones, ``author`` whose claims insert it."""
+    """A planned row: ``clan`` is '' for shared ones, ``author`` who inserts it."""
 
     number: int
     table: Name
@@ -237,7 +237,9 @@ class _Planner:
     ) -> None:
         values = self._row(relation, clan, user, variant, parents)
         missing = [
-            c.name for c in relation.columns if c.required and values.get(c.name) is None
+            c.name
+            for c in relation.columns
+            if c.required and values.get(c.name) is None
         ]
         if missing:
             reason = f"no value for {', '.join(missing)}"
@@ -268,9 +270,11 @@ class _Planner:
                 values[name] = parents[name]
             elif name in owned.tenants:
                 values[name] = self._tenant(clan, name)
-            elif column.name in relation.primary_key or column.identity:
-                values[name] = self.values.fresh(relation, column)
-            elif not column.default:
+            elif (
+                column.name in relation.primary_key
+                or column.identity
+                or not column.default
+            ):
                 values[name] = self.values.fresh(relation, column)
         self._attributes(relation, user, values)
         return values
@@ -335,7 +339,9 @@ class _Planner:
             users.append(user)
         users += self._forgers(users)
         personas = [p for p in self.cast.personas if p.user is None]
-        return Cast(tuple(users), (*personas[:1], *map(persona_of, users), *personas[1:]))
+        return Cast(
+            tuple(users), (*personas[:1], *map(persona_of, users), *personas[1:])
+        )
 
     def _claim_value(self, clan: str, cols: Sequence[Any]) -> str | None:
         for col in cols:
@@ -434,18 +440,19 @@ def rooted_tables(
 
 
 def insertion_order(catalog: Catalog) -> list[Relation]:
-    """Return tables so that what a row refers to comes first, as far as cycles allow."""
+    """Return tables so that what rows refer to comes first, as far as cycles allow."""
     pending = {relation.name: relation for relation in catalog.tables}
     ordered: list[Relation] = []
     while pending:
         ready = [
             relation
             for relation in pending.values()
-            if not any(_blocks(key.target, relation, pending, key.columns)
-                       for key in relation.foreign_keys)
+            if not any(
+                _blocks(key.target, relation, pending, key.columns)
+                for key in relation.foreign_keys
+            )
         ] or [min(pending.values(), key=lambda r: _weight(r, pending))]
-        for relation in ready:
-            ordered.append(pending.pop(relation.name))
+        ordered += [pending.pop(relation.name) for relation in ready]
     return [r for r in ordered if r.name != OBJECTS] + [
         r for r in ordered if r.name == OBJECTS
     ]

@@ -1,0 +1,103 @@
+"""A reproducible case: rows, statements by personas, and what must not happen.
+
+A case is what a property hands to the shrinker and what a witness is printed from.  Its
+expectation is the *wrong* outcome: it holds when the fault is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.db.catalog import Name
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
+from harness.policies.probing import Answer
+
+__all__ = ["Case", "Expectation", "Severity", "Step", "Violation"]
+
+Severity = Literal["critical", "high", "medium", "low", "note"]
+Action = Literal["select", "insert", "update", "delete", "call", "sql"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One statement, with its parts kept for the notations other than SQL.
+
+    ``filters`` are equalities; ``values`` those of an INSERT, an UPDATE's SET or a
+    call's arguments, as text.
+    """
+
+    sql: str
+    action: Action = "sql"
+    target: Name | None = None
+    values: Mapping[str, str | None] = field(default_factory=dict)
+    filters: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """The wrong outcome of a case.
+
+    ``affects``: the last statement affects at least one row; ``spares``: it affects
+    none, or is refused; ``succeeds``: nothing raises; ``raises``: the given SQLSTATE;
+    ``returns``: the last statement's result contains ``text``; ``observed``: the superuser's ``query`` is true afterwards.
+    """
+
+    kind: Literal["affects", "spares", "succeeds", "raises", "returns", "observed"]
+    text: str = ""
+    query: str = ""
+    says: str = ""
+
+    def holds(self, answer: Answer) -> bool:
+        """Say whether ``answer`` shows the fault."""
+        if self.kind == "raises":
+            return answer.sqlstate == self.text
+        if self.kind == "spares":
+            return answer.denied or (answer.ok and not answer.counts[-1])
+        if not answer.ok:
+            return False
+        if self.kind == "affects":
+            return bool(answer.counts) and answer.counts[-1] > 0
+        if self.kind == "returns":
+            return self.text in str(answer.fetched)
+        if self.kind == "observed":
+            return answer.seen is True
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Statements of one persona over rows of a world, and the wrong outcome.
+
+    ``rows`` are those the case is about; whatever else is needed is found by the
+    shrinker.  ``repairs`` is DDL that stands in for something missing, so that a fault
+    behind another fault shows.  ``settings`` hold for the statements.
+    """
+
+    persona: Persona
+    steps: tuple[Step, ...]
+    expectation: Expectation
+    rows: tuple[StoredRow, ...] = ()
+    repairs: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A property that does not hold, with the case that shows it.
+
+    Violations with the same ``check``, ``where`` and ``fault`` are the same fault;
+    ``rank`` orders the cases of one fault, the clearest first.
+    """
+
+    check: str
+    where: str
+    fault: str
+    message: str
+    case: Case
+    severity: Severity = "high"
+    note: str = ""
+    hint: str = ""
+    rank: int = 0

@@ -1,0 +1,321 @@
+"""Checks a schema: builds a world on scratch copies, judges it, reports what is wrong.
+
+:func:`check_schema` is the entry point.  The database it is given already holds the
+schema; it is copied and never written to.  Results go out as events: one CheckStarted
+and CheckFinished a property, a Finding with a witness for each fault, an Undecided for
+each thing that could not be decided, and the decisions as DecisionCells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from harness.clock import Clock, SystemClock, seeded
+from harness.db.address import DatabaseAddress
+from harness.db.catalog_reading import read_catalog
+from harness.events import (
+    CheckFinished,
+    CheckStarted,
+    DecisionCell,
+    Event,
+    Finding,
+    Undecided,
+    Verdict,
+)
+from harness.policies import properties_rows as rows
+from harness.policies import properties_writes as writes
+from harness.policies.cases import Violation
+from harness.policies.decisions import COMMANDS, decide
+from harness.policies.mining import mine
+from harness.policies.ownership import infer_ownership
+from harness.policies.personas import build_cast
+from harness.policies.population import (
+    Population,
+    StoredRow,
+    store_world,
+    tables_without_rows,
+)
+from harness.policies.probing import Prober
+from harness.policies.rules import RuleSet, declared_rules_hold
+from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
+from harness.policies.shrinking import Shrinker
+from harness.policies.trial import Judgement, Trial
+from harness.policies.values import Values
+from harness.policies.variants import Variants, solve_variants
+from harness.policies.witness import write_witness
+from harness.policies.worlds import plan_world
+
+__all__ = ["Budget", "CheckSummary", "check_schema"]
+
+PHASE = "policies"
+Emit = Callable[[Event], None]
+Property = Callable[[Trial], Awaitable[Judgement]]
+
+PROPERTIES: tuple[Property, ...] = (
+    rows.tables_without_rls_are_closed,
+    rows.published_rows_reach_only_readers,
+    rows.policies_answer_without_error,
+    rows.others_rows_are_not_changed,
+    rows.others_rows_are_not_read,
+    rows.anonymous_may_no_more_than_signed_in,
+    writes.rows_are_not_planted,
+    writes.rows_are_not_handed_over,
+    writes.moves_stay_within_insert_rights,
+    writes.legitimate_actions_succeed,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long a check may take before it is undecided; a statement before it fails."""
+
+    per_check_s: float = 20.0
+    statement_timeout_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSummary:
+    """What a check of a schema came to; notes count as no finding."""
+
+    seed: int
+    checks: int
+    findings: int
+    undecided: int
+    decisions: int
+    took_s: float
+    ownership: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fail`` with findings, else ``unknown`` with anything undecided."""
+        if self.findings:
+            return "fail"
+        return "unknown" if self.undecided else "pass"
+
+
+async def check_schema(
+    database: DatabaseAddress,
+    *,
+    rules: RuleSet | None = None,
+    seed: int = 0,
+    budget: Budget | None = None,
+    emit: Callable[[Event], None] = lambda event: None,
+    scratch: ScratchFactory = cloned,
+    clock: Clock | None = None,
+) -> CheckSummary:
+    """Judge the schema that ``database`` holds; the same seed gives the same result.
+
+    ``scratch`` makes a private copy of a database; by default a clone on its server,
+    for which nobody may be connected to ``database``.
+    """
+    budget = budget or Budget()
+    async with AsyncExitStack() as stack:
+        copies = [await stack.enter_async_context(scratch(database)) for _ in range(2)]
+        probers = [
+            await stack.enter_async_context(
+                scratch_prober(copy, statement_timeout_ms=budget.statement_timeout_ms)
+            )
+            for copy in copies
+        ]
+        run = _Run(emit, budget, clock or SystemClock(), seed)
+        trial = await run.prepare(probers[0], rules)
+        run.shrinker = Shrinker(
+            probers[1], trial.catalog, trial.ownership, trial.population
+        )
+        await run.judge(trial, rules)
+        return run.summary(trial)
+
+
+class _Run:
+    """One check of one schema: counts and emits."""
+
+    def __init__(self, emit: Emit, budget: Budget, clock: Clock, seed: int) -> None:
+        self.emit = emit
+        self.budget = budget
+        self.clock = clock
+        self.seed = seed
+        self.started_s = clock.monotonic_s()
+        self.checks = 0
+        self.findings = 0
+        self.undecided = 0
+        self.shrinker: Shrinker | None = None
+        self.unsolved: dict[str, str] = {}
+
+    def at(self) -> float:
+        """Return the seconds since the check began."""
+        return self.clock.monotonic_s() - self.started_s
+
+    async def prepare(self, prober: Prober, rules: RuleSet | None) -> Trial:
+        """Read the schema, build its world and take every decision."""
+        connection = prober.connection
+        catalog = await read_catalog(connection)
+        mined = mine(catalog)
+        corrections = rules.ownership if rules is not None else {}
+        ownership = infer_ownership(catalog, mined, corrections)
+        cast = build_cast(catalog, mined, ownership)
+        values = Values(mined, seeded(self.seed))
+        variants = await solve_variants(connection, catalog, mined, ownership, values)
+        world = plan_world(catalog, mined, ownership, cast, variants, values, {})
+        population = await store_world(connection, catalog, ownership, world)
+        self.unsolved = _unreached(
+            population, variants, tables_without_rows(population, catalog)
+        )
+        personas = population.world.cast.personas
+        decisions = await decide(prober, catalog, ownership, population, personas)
+        return Trial(catalog, mined, ownership, population, decisions, prober, values)
+
+    async def judge(self, trial: Trial, rules: RuleSet | None) -> None:
+        """Run all properties and, if any are declared, the rules."""
+        await self._check("worlds_reach_every_table", self._worlds, trial)
+        for judged in PROPERTIES:
+            await self._check(judged.__name__, judged, trial)
+        if rules is not None:
+
+            async def declared(trial: Trial) -> Judgement:
+                return await declared_rules_hold(trial, rules)
+
+            await self._check("declared_rules_hold", declared, trial)
+        for cell in decision_cells(trial):
+            self.emit(cell)
+
+    async def _worlds(self, trial: Trial) -> Judgement:
+        return Judgement(undecided=dict(self.unsolved))
+
+    async def _check(self, name: str, judged: Property, trial: Trial) -> None:
+        began_s, decided = self.at(), trial.prober.decisions
+        self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
+        found = 0
+        try:
+            async with asyncio.timeout(self.budget.per_check_s):
+                judgement = await judged(trial)
+                found = await self._report(judgement.violations, trial)
+        except TimeoutError:
+            judgement = Judgement(
+                undecided={"": f"took more than {self.budget.per_check_s:g} s"}
+            )
+        for where, reason in judgement.undecided.items():
+            self.undecided += 1
+            self.emit(
+                Undecided(
+                    at=self.at(), phase=PHASE, check=name, where=where, reason=reason
+                )
+            )
+        self.checks += 1
+        self.emit(
+            CheckFinished(
+                at=self.at(),
+                phase=PHASE,
+                check=name,
+                outcome="failed" if found or judgement.undecided else "passed",
+                took_s=self.at() - began_s,
+                decisions=trial.prober.decisions - decided,
+            )
+        )
+
+    async def _report(self, violations: Iterable[Violation], trial: Trial) -> int:
+        found = 0
+        for group in grouped(violations):
+            clearest = group[0]
+            assert self.shrinker is not None
+            shrunk = await self.shrinker.shrink(clearest.case)
+            others = len({v.case.persona.name for v in group}) - 1
+            note = clearest.note
+            if others:
+                note = (
+                    f"{note}; {others} more identities can"
+                    if note
+                    else (f"{others} more identities can")
+                )
+            self.emit(
+                Finding(
+                    at=self.at(),
+                    phase=PHASE,
+                    check=clearest.check,
+                    message=clearest.message,
+                    where=clearest.where,
+                    severity=clearest.severity,
+                    note=note,
+                    hint=clearest.hint,
+                    repeat=f"seed {self.seed}",
+                    witness=write_witness(shrunk, trial.catalog),
+                )
+            )
+            found += clearest.severity != "note"
+        self.findings += found
+        return found
+
+    def summary(self, trial: Trial) -> CheckSummary:
+        """Return the counts."""
+        return CheckSummary(
+            seed=self.seed,
+            checks=self.checks,
+            findings=self.findings,
+            undecided=self.undecided,
+            decisions=trial.prober.decisions,
+            took_s=self.at(),
+            ownership=tuple(trial.ownership.describe()),
+        )
+
+
+def grouped(violations: Iterable[Violation]) -> list[list[Violation]]:
+    """Return violations by fault, the clearest of each first."""
+    groups: dict[tuple[str, str, str], list[Violation]] = defaultdict(list)
+    for violation in violations:
+        groups[violation.check, violation.where, violation.fault].append(violation)
+    return [sorted(group, key=lambda v: v.rank) for group in groups.values()]
+
+
+def _unreached(
+    population: Population, variants: Variants, empty: Sequence[object]
+) -> dict[str, str]:
+    """Return, by table, why a world could not be what it should."""
+    reasons: dict[str, str] = {
+        str(table): f"no values satisfy {check}"
+        for table, check in variants.unsolved.items()
+    }
+    for refusal in population.refusals:
+        reasons[str(refusal.row.table)] = (
+            f"a row could not be stored: {refusal.message} [{refusal.sqlstate}]"
+        )
+    for table in empty:
+        planned = population.world.unplanned
+        reasons.setdefault(
+            str(table), next((r for t, r in planned.items() if t == table), "no rows")
+        )
+    return reasons
+
+
+def decision_cells(trial: Trial) -> Iterable[DecisionCell]:
+    """Yield how many own and foreign rows each persona may do each command to."""
+    for relation in trial.catalog.tables:
+        stored = trial.population.of(relation.name)
+        for persona in trial.personas:
+            for scope, members in _scopes(persona.clan, stored).items():
+                for command in COMMANDS:
+                    allowed = sum(
+                        trial.decisions.may(persona, command, row) for row in members
+                    )
+                    yield DecisionCell(
+                        relation=str(relation.name),
+                        command=command,
+                        persona=persona.name,
+                        scope=scope,
+                        allowed=allowed,
+                        denied=len(members) - allowed,
+                    )
+
+
+def _scopes(
+    clan: str, stored: Sequence[StoredRow]
+) -> Mapping[str, Sequence[StoredRow]]:
+    scopes: dict[str, list[StoredRow]] = defaultdict(list)
+    for row in stored:
+        if not row.clan:
+            scopes["any"].append(row)
+        else:
+            scopes["own" if row.clan == clan else "other"].append(row)
+    return scopes

@@ -1,0 +1,206 @@
+"""Says why a policy lets a stranger see a row: by design or by a fault.
+
+A row is public by design when some branch (a conjunction) of a policy admits it without
+asking about the caller's relation to the row: ``true``, ``is_published``, "signed in",
+a bucket.  If every branch that is true mentions the caller and the row, or looks up who
+is a member, although the caller has nothing to do with the row, the branch is broken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.db.catalog import Catalog, Name, Policy, Relation
+from harness.policies.comparisons import (
+    Clock,
+    Col,
+    Const,
+    Folder,
+    Opaque,
+    Reading,
+    read_condition,
+)
+from harness.policies.decisions import row_filter
+from harness.policies.mining import Mined
+from harness.policies.ownership import Ownership
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
+from harness.policies.probing import Attempt, Prober
+from harness.policies.syntax import deparse, disjuncts, parse_condition
+
+__all__ = ["Branch", "Explainer", "promises_privacy"]
+
+PRIVATE_WORDS = re.compile(
+    r"\b(own|owns|owner|owners|owned|their|theirs|my|mine|self|themselves|private|"
+    r"members?|teammates?|participants?|collaborators?|assigned|admins?|"
+    r"administrators?|staff|managers?|moderators?|only)\b",
+    re.IGNORECASE,
+)
+PUBLIC_WORDS = re.compile(
+    r"\b(public|publicly|anyone|everyone|everybody|all users|any user|"
+    r"all authenticated|any authenticated|authenticated users|signed.in users|logged.in users|visible to "
+    r"all|readable by all|viewable by|published|world)\b",
+    re.IGNORECASE,
+)
+
+
+def promises_privacy(policy: Policy) -> bool:
+    """Say whether a policy's name says that it is for the owner, members or staff."""
+    words = re.sub(r"[_\-:]+", " ", policy.name)
+    return bool(PRIVATE_WORDS.search(words)) and not PUBLIC_WORDS.search(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One condition of a branch and what it depends on."""
+
+    sql: str
+    by_design: bool
+    reason: str
+    asks_row: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A conjunction of a policy that was true for somebody and a row."""
+
+    policy: Policy
+    atoms: tuple[Atom, ...]
+
+    @property
+    def by_design(self) -> bool:
+        """Whether every condition admits by design, and the name does not object."""
+        if not all(atom.by_design for atom in self.atoms):
+            return False
+        selective = any(atom.asks_row for atom in self.atoms)
+        return selective or not promises_privacy(self.policy)
+
+
+@dataclass
+class Explainer:
+    """Evaluates the branches of policies as a persona and judges them."""
+
+    catalog: Catalog
+    mined: Mined
+    ownership: Ownership
+    prober: Prober
+    _branches: dict[tuple[Name, str], list[tuple[Policy, tuple[str, ...]]]] = field(
+        default_factory=dict
+    )
+    _atoms: dict[tuple[Name, str], Atom] = field(default_factory=dict)
+
+    async def true_branches(
+        self, persona: Persona, relation: Relation, row: StoredRow, command: str
+    ) -> list[Branch]:
+        """Return the branches that are true for ``persona`` and ``row``."""
+        branches = self._of(relation, command, persona.role)
+        if not branches:
+            return []
+        tests = ", ".join(
+            f"coalesce(({' and '.join(f'({atom})' for atom in atoms)}), false)"
+            for _, atoms in branches
+        )
+        answer = await self.prober.attempt(
+            Attempt(
+                persona=persona,
+                fetch=f"select jsonb_build_array({tests}) from {relation.name.sql}"
+                f" where {row_filter(relation, row)}",
+            )
+        )
+        truths: Sequence[bool] = answer.fetched or []
+        return [
+            Branch(policy, tuple(self._atom(relation, atom) for atom in atoms))
+            for (policy, atoms), true in zip(branches, truths, strict=False)
+            if true
+        ]
+
+    def _of(
+        self, relation: Relation, command: str, role: str
+    ) -> list[tuple[Policy, tuple[str, ...]]]:
+        key = (relation.name, f"{command} {role}")
+        if key not in self._branches:
+            self._branches[key] = [
+                (policy, tuple(deparse(atom) for atom in conjunction))
+                for policy in relation.policies
+                if policy.permissive and policy.applies_to(command, role)
+                if (node := parse_condition(policy.old_row_condition(command)))
+                for conjunction in disjuncts(node)
+            ]
+        return self._branches[key]
+
+    def _atom(self, relation: Relation, sql: str) -> Atom:
+        key = (relation.name, sql)
+        if key not in self._atoms:
+            reading = read_condition(sql, relation.name, self.catalog)
+            self._atoms[key] = self._judge(relation, sql, reading)
+        return self._atoms[key]
+
+    def _judge(self, relation: Relation, sql: str, reading: Reading) -> Atom:
+        row_columns = {c for c in reading.columns if c.table == relation.name}
+        row_columns |= _argument_columns(reading, relation.name)
+        keyed = self._keyed(relation, row_columns) or _folders(reading)
+        if _compares_with_itself(reading):
+            return Atom(sql, False, "compares a column with itself")
+        asks_row = any(c.column != "bucket_id" for c in row_columns)
+        if not keyed:
+            return Atom(sql, True, "does not ask whose row it is", asks_row)
+        if reading.caller:
+            if _asks_a_flag(reading):
+                return Atom(sql, True, "may be public by a flag", True)
+            return Atom(sql, False, "asks about the caller and the row")
+        if self._looks_up_members(reading):
+            return Atom(sql, False, "looks up members without asking for the caller")
+        return Atom(sql, True, "depends on the row only", True)
+
+    def _keyed(self, relation: Relation, columns: set[Col]) -> bool:
+        owned = self.ownership.of(relation.name)
+        keys = {*owned.user_names, *owned.tenants, *relation.primary_key}
+        keys |= {c for parent in owned.parents for c in parent.columns}
+        if relation.name == Name("storage", "objects"):
+            keys = {"owner", "owner_id"}
+        return any(column.column in keys for column in columns)
+
+    def _looks_up_members(self, reading: Reading) -> bool:
+        return any(self.ownership.of(table).membership for table in reading.reads)
+
+
+def _argument_columns(reading: Reading, table: Name) -> set[Col]:
+    return {
+        argument
+        for call in reading.calls
+        for argument in call.arguments
+        if isinstance(argument, Col) and argument.table == table
+    }
+
+
+def _folders(reading: Reading) -> bool:
+    return any(
+        isinstance(side, Folder)
+        for comparison in reading.comparisons
+        for side in (comparison.left, comparison.right)
+    )
+
+
+def _compares_with_itself(reading: Reading) -> bool:
+    return any(
+        isinstance(c.left, Col) and c.left == c.right and c.operator == "="
+        for c in reading.comparisons
+    )
+
+
+def _asks_a_flag(reading: Reading) -> bool:
+    """Say whether some column is tested that does not name anybody."""
+    return any(
+        isinstance(left, Col)
+        and isinstance(right, (Const, Clock, Opaque))
+        and (comparison.operator in ("is true", "is null") or _flag_value(right))
+        for comparison in reading.comparisons
+        for left, right in comparison.pairs()
+    )
+
+
+def _flag_value(term: object) -> bool:
+    words = ("public", "published", "true", "open", "everyone", "all", "visible")
+    return isinstance(term, Const) and any(v.lower() in words for v in term.values)

@@ -1,0 +1,442 @@
+"""Properties of writing that need no declaration.
+
+Rows are not planted on others, nor handed over, nor taken; an UPDATE reaches no state
+that an INSERT of the same row is refused for; what is meant to be possible succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.db.catalog import Relation
+from harness.policies.candidates import (
+    Candidate,
+    foreign_candidates,
+    own_candidates,
+    row_owners,
+)
+from harness.policies.cases import Case, Expectation, Severity, Violation
+from harness.policies.ownership import Parent
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
+from harness.policies.probing import Answer, Attempt
+from harness.policies.properties_rows import rank
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.trial import Judgement, Trial
+from harness.policies.values import literal
+from harness.policies.witness import describe
+
+__all__ = [
+    "legitimate_actions_succeed",
+    "moves_stay_within_insert_rights",
+    "rows_are_not_handed_over",
+    "rows_are_not_planted",
+]
+
+MAX_OWN_ROWS = 3
+Move = tuple[StoredRow, Mapping[str, str | None], str]
+
+
+def is_programming_error(answer: Answer) -> bool:
+    """Say whether SQL itself is wrong, as opposed to a refusal on purpose."""
+    state = answer.sqlstate
+    return state[:2] in ("42", "22", "0A", "54", "XX", "2F") and state != "42501"
+
+
+def inserting(relation: Relation, persona: Persona) -> bool:
+    """Say whether the persona's role may INSERT into the table at all."""
+    return relation.may(persona.role, "INSERT")
+
+
+async def rows_are_not_planted(trial: Trial) -> Judgement:
+    """Nobody stores a row that is another's, or that hangs on another's hidden row."""
+    judgement = Judgement()
+    for relation in trial.tables():
+        for persona in trial.outsiders:
+            if not inserting(relation, persona):
+                continue
+            candidates = list(foreign_candidates(trial, persona, relation))
+            answers = await _insert_all(trial, persona, relation, candidates)
+            for candidate, answer in zip(candidates, answers, strict=True):
+                if answer.ok and _is_planted(trial, persona, relation, candidate):
+                    judgement.violations.append(
+                        _planting(trial, persona, relation, candidate)
+                    )
+                    break
+    return judgement
+
+
+async def _insert_all(
+    trial: Trial, persona: Persona, relation: Relation, candidates: list[Candidate]
+) -> list[Answer]:
+    return await trial.prober.attempt_all(
+        [
+            Attempt(
+                persona=persona,
+                commands=(trial.insert_step(relation, c.values).sql,),
+                setup=c.aside,
+            )
+            for c in candidates
+        ]
+    )
+
+
+def _is_planted(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> bool:
+    owned = trial.ownership.of(relation.name)
+    if relation.name == OBJECTS or candidate.kind == "forged":
+        return True
+    if candidate.kind == "planted" and owned.owners:
+        return True
+    parents = [candidate.parent] if candidate.parent else list(owned.parents)
+    hidden = [p for p in parents if _is_hidden(trial, persona, p, candidate.values)]
+    return bool(hidden) or bool(owned.tenants)
+
+
+def _is_hidden(
+    trial: Trial,
+    persona: Persona,
+    parent: Parent,
+    values: Mapping[str, str | None],
+) -> bool:
+    """Say whether the row's parent exists, is another's, and cannot be seen."""
+    wanted = [values.get(column) for column in parent.columns]
+    for row in trial.population.of(parent.target):
+        if wanted == [row.text(column) for column in parent.target_columns]:
+            foreign = bool(row.clan) and row.clan != persona.clan
+            return foreign and not trial.decisions.may(persona, "SELECT", row)
+    return False
+
+
+def _planting(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> Violation:
+    whose = (
+        "a row in another's name"
+        if candidate.kind in ("planted", "forged")
+        else "a row under a parent that is not theirs and that they cannot see"
+    )
+    severity: Severity = "high"
+    subject = str(relation.name)
+    fault = f"INSERT {candidate.kind} {persona.kind == 'anon'}"
+    if relation.name == OBJECTS:
+        bucket = candidate.values.get("bucket_id")
+        whose = f"a file in another user's folder of bucket {bucket}"
+        fault = f"INSERT {bucket}"
+    return Violation(
+        check="rows_are_not_planted",
+        where=subject,
+        fault=fault,
+        message=f"{describe(persona)} can store {whose} ({subject})",
+        case=Case(
+            persona=persona,
+            steps=(trial.insert_step(relation, candidate.values),),
+            expectation=Expectation(kind="succeeds", says="must be refused"),
+            rows=_needed(trial, relation, candidate),
+        ),
+        severity=severity,
+        hint=f"compare the owner with auth.uid() in the INSERT policy of {subject}",
+        rank=rank(persona),
+    )
+
+
+def _needed(
+    trial: Trial, relation: Relation, candidate: Candidate
+) -> tuple[StoredRow, ...]:
+    """Return the stored rows that a candidate's foreign keys refer to."""
+    return tuple(
+        row
+        for key in relation.foreign_keys
+        for row in trial.population.of(key.target)
+        if [candidate.values.get(column) for column in key.columns]
+        == [row.text(column) for column in key.target_columns]
+    )
+
+
+# -- UPDATE ------------------------------------------------------------------------
+
+
+async def rows_are_not_handed_over(trial: Trial) -> Judgement:
+    """Nobody gives a row away, takes another's, or moves one to a hidden parent."""
+    judgement = Judgement()
+    for relation in trial.tables():
+        for persona in trial.outsiders:
+            if persona.user is None or not relation.may(persona.role, "UPDATE"):
+                continue
+            moves = [
+                *_gifts(trial, persona, relation),
+                *_takings(trial, persona, relation),
+            ]
+            for move in await _successful(trial, persona, relation, moves):
+                judgement.violations.append(
+                    _handed_over(trial, persona, relation, move)
+                )
+                break
+    return judgement
+
+
+def _own_rows(trial: Trial, persona: Persona, relation: Relation) -> list[StoredRow]:
+    rows = [
+        row
+        for row in trial.population.of(relation.name)
+        if row.clan
+        and row.clan == persona.clan
+        and trial.decisions.may(persona, "UPDATE", row)
+    ]
+    mine = [row for row in rows if persona.user and persona.user.id in row.users]
+    return (mine or rows)[:MAX_OWN_ROWS]
+
+
+def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]:
+    """Yield changes of own rows that give them to somebody else."""
+    owned = trial.ownership.of(relation.name)
+    foreign = trial.foreign_rows(persona, relation.name)
+    for row in _own_rows(trial, persona, relation):
+        for column in owned.owners:
+            victim = next((r.text(column) for r in foreign if r.text(column)), None)
+            if _changeable(relation, persona, column) and victim:
+                yield row, {column: victim}, f"hand rows of {relation.name} to another"
+        for parent in owned.parents:
+            for other in foreign:
+                changes = {c: other.text(c) for c in parent.columns}
+                movable = all(_changeable(relation, persona, c) for c in changes)
+                if movable and _is_hidden(trial, persona, parent, changes):
+                    action = f"move rows of {relation.name} under a hidden parent"
+                    yield row, changes, action
+                    break
+        if relation.name == OBJECTS:
+            yield from _moved_objects(trial, persona, row, foreign)
+
+
+def _moved_objects(
+    trial: Trial, persona: Persona, row: StoredRow, foreign: list[StoredRow]
+) -> Iterator[Move]:
+    """Yield renames of an own object into the folder of another user."""
+    for other in foreign:
+        folder, _, _ = (other.text("name") or "").rpartition("/")
+        same = other.text("bucket_id") == row.text("bucket_id")
+        if same and folder:
+            extension = (row.text("name") or "").rpartition(".")[2]
+            name = f"{folder}/moved.{extension}"
+            yield row, {"name": name}, "move files into another user's folder"
+            return
+
+
+def _takings(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]:
+    owned = trial.ownership.of(relation.name)
+    for row in trial.foreign_rows(persona, relation.name)[:MAX_OWN_ROWS]:
+        for column in owned.owners:
+            if _changeable(relation, persona, column):
+                yield row, {column: persona.sub}, f"take rows of {relation.name}"
+
+
+def _changeable(relation: Relation, persona: Persona, column: str) -> bool:
+    return (
+        relation.may(persona.role, "UPDATE", column)
+        and column not in relation.primary_key
+        and not relation.column(column).generated
+    )
+
+
+async def _successful(
+    trial: Trial, persona: Persona, relation: Relation, moves: list[Move]
+) -> list[Move]:
+    answers = await trial.prober.attempt_all(
+        [
+            Attempt(
+                persona=persona,
+                commands=(trial.update_step(relation, changes, row).sql,),
+                observe=f"select to_jsonb({_reached(relation, row, changes)})",
+            )
+            for row, changes, _ in moves
+        ]
+    )
+    return [
+        move
+        for move, answer in zip(moves, answers, strict=True)
+        if answer.ok and answer.counts[-1] > 0 and answer.seen is True
+    ]
+
+
+def _reached(
+    relation: Relation, row: StoredRow, changes: Mapping[str, str | None]
+) -> str:
+    """Return a condition: the row is there with its changes."""
+    key = {name: row.text(name) for name in relation.primary_key}
+    wanted = {**key, **changes}
+    where = " and ".join(
+        f"{relation.column(name).sql} = {literal(value)}"
+        for name, value in wanted.items()
+    )
+    return f"exists (select from {relation.name.sql} where {where})"
+
+
+def _handed_over(
+    trial: Trial, persona: Persona, relation: Relation, move: Move
+) -> Violation:
+    row, changes, action = move
+    return Violation(
+        check="rows_are_not_handed_over",
+        where=str(relation.name),
+        fault=f"{action} {','.join(changes)}",
+        message=f"{describe(persona)} can {action} ({', '.join(changes)})",
+        case=Case(
+            persona=persona,
+            steps=(trial.update_step(relation, changes, row),),
+            expectation=Expectation(kind="affects", says="must affect 0 rows"),
+            rows=(row, *_targets(trial, relation, changes)),
+        ),
+        severity="high",
+        hint=f"add WITH CHECK to the UPDATE policy of {relation.name}",
+        rank=rank(persona),
+    )
+
+
+def _targets(
+    trial: Trial, relation: Relation, changes: Mapping[str, str | None]
+) -> Iterator[StoredRow]:
+    """Yield the rows that the changed foreign keys refer to."""
+    for key in relation.foreign_keys:
+        for row in trial.population.of(key.target):
+            if all(
+                changes.get(column) == row.text(target) and column in changes
+                for column, target in zip(key.columns, key.target_columns, strict=True)
+            ):
+                yield row
+
+
+async def moves_stay_within_insert_rights(trial: Trial) -> Judgement:
+    """Nobody moves an object to a bucket into which they may not upload it."""
+    judgement = Judgement()
+    relation = trial.catalog.relations.get(OBJECTS)
+    if relation is None:
+        return judgement
+    for persona in trial.outsiders:
+        for row in _own_rows(trial, persona, relation):
+            violation = await _bucket_move(trial, persona, relation, row)
+            if violation is not None:
+                judgement.violations.append(violation)
+    return judgement
+
+
+async def _bucket_move(
+    trial: Trial, persona: Persona, relation: Relation, row: StoredRow
+) -> Violation | None:
+    for bucket in trial.catalog.buckets:
+        if bucket.id == row.text("bucket_id"):
+            continue
+        changes = {"bucket_id": bucket.id}
+        if not await _successful(trial, persona, relation, [(row, changes, "")]):
+            continue
+        direct = {
+            "bucket_id": bucket.id,
+            "name": row.text("name"),
+            **row_owners(persona),
+        }
+        answer = await trial.prober.attempt(
+            Attempt(
+                persona=persona,
+                commands=(trial.insert_step(relation, direct).sql,),
+            )
+        )
+        if answer.denied:
+            return _moved(trial, persona, relation, row, bucket.id)
+    return None
+
+
+def _moved(
+    trial: Trial, persona: Persona, relation: Relation, row: StoredRow, bucket: str
+) -> Violation:
+    source = row.text("bucket_id")
+    step = trial.update_step(relation, {"bucket_id": bucket}, row)
+    return Violation(
+        check="moves_stay_within_insert_rights",
+        where="storage.objects",
+        fault=f"move to {bucket}",
+        message=(
+            f"{describe(persona)} may not upload to bucket {bucket}, but can upload to"
+            f" {source} and move the file there"
+        ),
+        case=Case(
+            persona=persona,
+            steps=(step,),
+            expectation=Expectation(
+                kind="affects",
+                says=f"must affect 0 rows: the direct INSERT into {bucket} is refused",
+            ),
+            rows=(row,),
+        ),
+        severity="critical",
+        note=(
+            "policies of one command are OR-ed across buckets: the old row satisfies"
+            " one, the new row another"
+        ),
+        hint="forbid changes of bucket_id for API roles, or repeat the INSERT"
+        " condition in WITH CHECK",
+        rank=rank(persona),
+    )
+
+
+# -- what must be possible ---------------------------------------------------------
+
+
+async def legitimate_actions_succeed(trial: Trial) -> Judgement:
+    """Broken SQL on the way does not make impossible what a policy admits."""
+    judgement = Judgement()
+    for relation in trial.tables(guarded=False):
+        failures: dict[str, tuple[Persona, Candidate, Answer]] = {}
+        succeeded: set[str] = set()
+        for persona in trial.personas:
+            if not inserting(relation, persona):
+                continue
+            candidates = list(own_candidates(trial, persona, relation))
+            answers = await _insert_all(trial, persona, relation, candidates)
+            for candidate, answer in zip(candidates, answers, strict=True):
+                place = candidate.values.get("bucket_id") or ""
+                if answer.admitted:
+                    succeeded.add(place)
+                elif is_programming_error(answer):
+                    failures.setdefault(place, (persona, candidate, answer))
+        for place, (persona, candidate, answer) in failures.items():
+            if place not in succeeded:
+                judgement.violations.append(
+                    _impossible(trial, relation, place, persona, candidate, answer)
+                )
+    return judgement
+
+
+def _impossible(
+    trial: Trial,
+    relation: Relation,
+    place: str,
+    persona: Persona,
+    candidate: Candidate,
+    answer: Answer,
+) -> Violation:
+    what = (
+        f"no upload to bucket {place}" if place else f"no INSERT into {relation.name}"
+    )
+    line = answer.context.partition("\n")[2] or answer.context
+    return Violation(
+        check="legitimate_actions_succeed",
+        where=str(relation.name),
+        fault=f"INSERT {place} {answer.sqlstate}",
+        message=f"{what} can ever succeed: {answer.message} [{answer.sqlstate}]",
+        case=Case(
+            persona=persona,
+            steps=(trial.insert_step(relation, candidate.values),),
+            expectation=Expectation(
+                kind="raises", text=answer.sqlstate, says=f"raises: {answer.message}"
+            ),
+            rows=_needed(trial, relation, candidate),
+        ),
+        severity="critical",
+        note=_trigger_line(line),
+        rank=rank(persona),
+    )
+
+
+def _trigger_line(context: str) -> str:
+    lines = [line for line in context.splitlines() if "harness_probe" not in line]
+    return lines[0] if lines else ""

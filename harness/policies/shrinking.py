@@ -1,0 +1,226 @@
+"""Finds the smallest database that still shows a fault, by asking the database.
+
+Starts from the rows a case names and what they refer to, widens only if that does not
+show the fault, then drops rows, users and columns one by one as long as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.db.catalog import Catalog, Name, Relation
+from harness.policies.cases import Case
+from harness.policies.ownership import Ownership
+from harness.policies.personas import User
+from harness.policies.population import (
+    Population,
+    StoredRow,
+    insert_statement,
+    user_insert,
+)
+from harness.policies.probing import Attempt, Prober
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.worlds import insertion_order
+
+__all__ = ["Shrinker", "ShrunkCase"]
+
+MAX_CLOSURE = 200
+DROPPED_OBJECT_COLUMNS = ("path_tokens", "created_at", "updated_at", "last_accessed_at")
+WITHOUT_TRIGGERS = "set local session_replication_role = replica"
+WITH_TRIGGERS = "set local session_replication_role = origin"
+
+
+@dataclass(frozen=True)
+class ShrunkCase:
+    """A case with the setup that it needs, nothing more."""
+
+    case: Case
+    users: tuple[User, ...]
+    rows: tuple[tuple[Name, Mapping[str, str | None]], ...]
+    triggers: bool = True
+    reproduced: bool = True
+
+    @property
+    def identities(self) -> int:
+        """How many different users and roles take part."""
+        acting = self.case.persona.user
+        others = sum(1 for user in self.users if acting is None or user != acting)
+        return others + 1
+
+
+@dataclass(frozen=True)
+class _Setup:
+    users: tuple[User, ...]
+    rows: tuple[tuple[Name, Mapping[str, str | None]], ...]
+    triggers: bool = True
+
+
+@dataclass
+class Shrinker:
+    """Shrinks cases on a database without any world in it."""
+
+    prober: Prober
+    catalog: Catalog
+    ownership: Ownership
+    population: Population
+
+    def __post_init__(self) -> None:
+        """Know the order in which rows can be inserted."""
+        ordered = insertion_order(self.catalog)
+        self._order = {relation.name: i for i, relation in enumerate(ordered)}
+        self._seeded = (Name("storage", "buckets"),)
+
+    async def shrink(self, case: Case) -> ShrunkCase:
+        """Return the smallest setup under which ``case`` still shows its fault."""
+        for rows in self._widening(case):
+            for triggers in (True, False):
+                setup = self._setup(case, rows, triggers)
+                if await self._shows(case, setup):
+                    return await self._minimise(case, setup)
+        setup = self._setup(case, self._closure(case.rows), True)
+        return ShrunkCase(case, setup.users, setup.rows, reproduced=False)
+
+    def _widening(self, case: Case) -> Iterable[list[StoredRow]]:
+        yield self._closure(case.rows)
+        clan = case.persona.clan
+        own = [
+            row
+            for rows in self.population.tables.values()
+            for row in rows
+            if clan and row.clan == clan and row.table != OBJECTS
+        ]
+        yield self._closure([*case.rows, *own])
+        victims = {row.clan for row in case.rows if row.clan}
+        theirs = [
+            row
+            for rows in self.population.tables.values()
+            for row in rows
+            if row.clan in victims
+        ]
+        yield self._closure([*case.rows, *own, *theirs])
+
+    def _closure(self, rows: Sequence[StoredRow]) -> list[StoredRow]:
+        """Return ``rows`` and what they refer to, in insertion order."""
+        found = {(row.table, row.at): row for row in rows}
+        waiting = list(found.values())
+        while waiting and len(found) <= MAX_CLOSURE:
+            row = waiting.pop()
+            relation = self.catalog.relations[row.table]
+            for parent in self._parents(relation, row):
+                if (parent.table, parent.at) not in found:
+                    found[parent.table, parent.at] = parent
+                    waiting.append(parent)
+        kept = [row for row in found.values() if row.table not in self._seeded]
+        return sorted(kept, key=lambda row: self._order.get(row.table, 0))
+
+    def _parents(self, relation: Relation, row: StoredRow) -> Iterable[StoredRow]:
+        for key in relation.foreign_keys:
+            wanted = [row.values.get(column) for column in key.columns]
+            if None in wanted:
+                continue
+            for candidate in self.population.of(key.target):
+                if [candidate.values.get(c) for c in key.target_columns] == wanted:
+                    yield candidate
+
+    def _setup(self, case: Case, rows: Sequence[StoredRow], triggers: bool) -> _Setup:
+        cast = self.population.world.cast
+        named = [u for u in cast.users if any(u.id in row.users for row in rows)]
+        acting = case.persona.user
+        if acting is not None and not acting.ghost:
+            named.append(acting)
+        wanted = {user.id: user for user in named}
+        stored = tuple((row.table, self._values(row)) for row in rows)
+        return _Setup(tuple(wanted.values()), stored, triggers)
+
+    def _values(self, row: StoredRow) -> Mapping[str, str | None]:
+        relation = self.catalog.relations[row.table]
+        return {
+            column.name: row.text(column.name)
+            for column in relation.columns
+            if not column.generated
+            and row.values.get(column.name) is not None
+            and not (row.table == OBJECTS and column.name in DROPPED_OBJECT_COLUMNS)
+        }
+
+    async def _minimise(self, case: Case, setup: _Setup) -> ShrunkCase:
+        setup = await self._drop_rows(case, setup)
+        setup = await self._drop_users(case, setup)
+        setup = await self._drop_columns(case, setup)
+        return ShrunkCase(case, setup.users, setup.rows, setup.triggers)
+
+    async def _drop_rows(self, case: Case, setup: _Setup) -> _Setup:
+        size = max(1, len(setup.rows) // 2)
+        while setup.rows:
+            shrunk = False
+            start = len(setup.rows) - size
+            while start > -size:
+                kept = setup.rows[: max(start, 0)] + setup.rows[start + size :]
+                tried = replace(setup, rows=kept)
+                if len(kept) < len(setup.rows) and await self._shows(case, tried):
+                    setup, shrunk = tried, True
+                start -= size
+            if size == 1 and not shrunk:
+                break
+            size = max(1, size // 2)
+        return setup
+
+    async def _drop_users(self, case: Case, setup: _Setup) -> _Setup:
+        for user in setup.users:
+            kept = tuple(u for u in setup.users if u != user)
+            tried = replace(setup, users=kept)
+            if await self._shows(case, tried):
+                setup = tried
+        return setup
+
+    async def _drop_columns(self, case: Case, setup: _Setup) -> _Setup:
+        for index, (table, values) in enumerate(setup.rows):
+            relation = self.catalog.relations[table]
+            for name in list(values):
+                if relation.column(name).required:
+                    continue
+                less = {k: v for k, v in setup.rows[index][1].items() if k != name}
+                rows = list(setup.rows)
+                rows[index] = (table, less)
+                tried = replace(setup, rows=tuple(rows))
+                if await self._shows(case, tried):
+                    setup = tried
+        return setup
+
+    async def _shows(self, case: Case, setup: _Setup) -> bool:
+        answer = await self.prober.attempt(
+            case_attempt(case, setup_statements(case, setup, self.catalog))
+        )
+        return case.expectation.holds(answer)
+
+
+def setup_statements(
+    case: Case, setup: _Setup | ShrunkCase, catalog: Catalog
+) -> tuple[str, ...]:
+    """Return the statements that build the database of a case, as superuser."""
+    inserts = [user_insert(user) for user in setup.users]
+    for table, values in setup.rows:
+        identity = any(c.identity for c in catalog.relations[table].columns)
+        inserts.append(insert_statement(table, values, identity=identity))
+    if not setup.triggers and inserts:
+        inserts = [WITHOUT_TRIGGERS, *inserts, WITH_TRIGGERS]
+    return (*case.repairs, *inserts)
+
+
+def case_attempt(case: Case, setup: tuple[str, ...] = ()) -> Attempt:
+    """Return the attempt that runs a case after ``setup``."""
+    statements = [step.sql for step in case.steps]
+    fetch = observe = ""
+    if case.expectation.kind == "returns" or case.steps[-1].action == "call":
+        last = statements.pop()
+        fetch = f"select coalesce(jsonb_agg(to_jsonb(x)), '[]') from ({last}) x"
+    if case.expectation.kind == "observed":
+        observe = f"select to_jsonb({case.expectation.query})"
+    return Attempt(
+        persona=case.persona,
+        commands=tuple(statements),
+        fetch=fetch,
+        observe=observe,
+        setup=setup,
+        settings=case.settings,
+    )

@@ -1,0 +1,121 @@
+"""GET and HEAD on a table or view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from aiohttp import web
+from psycopg import pq
+
+from harness.db.pipeline import Statement
+from harness.protocols.postgrest import RowRange, canonical_query
+from harness.protocols.postgrest_errors import not_singular
+from harness.protocols.postgrest_media import SINGULAR, MediaType
+from harness.servers.rest.actions import (
+    RESPONSE_SETTINGS,
+    Action,
+    count_of,
+    explained_rows,
+    is_plan,
+)
+from harness.servers.rest.filter_sql import Params
+from harness.servers.rest.media import NOTHING, body_sql, negotiate, plan_prefix
+from harness.servers.rest.plan import ReadNode, find_table, plan_read
+from harness.servers.rest.read_sql import ReadWriter
+from harness.servers.rest.request import RestRequest, whole_range
+from harness.servers.rest.schema import QualifiedName
+
+__all__ = ["limit_rows", "read_table", "read_total", "total_sql"]
+
+PREFERENCES = ("count", "tx", "handling", "timezone", "max-affected")
+
+
+async def read_table(action: Action) -> web.Response:
+    """Answer with the rows of a table as the query asks."""
+    request, settings = action.request, action.settings
+    table = find_table(action.cache, QualifiedName(request.schema, request.resource))
+    root = plan_read(
+        action.cache,
+        table,
+        action.query,
+        aggregates=settings.db_aggregates_enabled,
+    )
+    rows = whole_range(request, action.query.ranges.get(()))
+    root.rows = rows
+    limit_rows(root, settings.db_max_rows)
+    media = negotiate(request, plan_enabled=settings.db_plan_enabled)
+    await action.check_preferences()
+    statements = _statements(action, root, media)
+    results = await action.run(statements, read_only=True)
+    if is_plan(media):
+        return action.respond_plan(media, results[0])
+    if media.name == SINGULAR and (found := count_of(results[0])) != 1:
+        raise not_singular(found)
+    total = read_total(action, results[0], results[1:])
+    response = action.respond_rows(media, results[0], rows, total, *PREFERENCES)
+    response.headers["Content-Location"] = _content_location(request)
+    return response
+
+
+def limit_rows(root: ReadNode, max_rows: int | None) -> None:
+    """Cap what a node and its embedded resources return."""
+    if max_rows is None:
+        return
+    limit = root.rows.limit
+    if limit is None or limit > max_rows:
+        root.rows = RowRange(root.rows.offset, max_rows)
+    for child in root.children:
+        limit_rows(child, max_rows)
+
+
+def total_sql(
+    action: Action, writer: ReadWriter, root: ReadNode, source: str | None = None
+) -> str:
+    """Return the expression that counts all rows, as far as that was preferred."""
+    kind = action.request.preferences.count
+    if kind is None or (kind == "planned" and source is None):
+        return "NULL"
+    matching = writer.matching(root, source)
+    max_rows = action.settings.db_max_rows
+    if kind == "estimated" and source is None and max_rows is not None:
+        # Counting on would tell no more than that the estimate is wanted.
+        return f"(SELECT count(*) FROM (SELECT 1 {matching} LIMIT {max_rows + 1}) AS c)"
+    return f"(SELECT count(*) {matching})"
+
+
+def read_total(
+    action: Action, result: pq.abc.PGresult, estimates: Sequence[pq.abc.PGresult]
+) -> int | None:
+    """Return the total out of the fifth column and the planner's estimate."""
+    value = result.get_value(0, 4)
+    exact = None if value is None else int(value)
+    if not estimates:
+        return exact
+    planned = explained_rows(estimates[0])
+    if exact is None:
+        return planned
+    max_rows = action.settings.db_max_rows
+    return max(exact, planned) if max_rows is not None and exact > max_rows else exact
+
+
+def _statements(action: Action, root: ReadNode, media: MediaType) -> list[Statement]:
+    bodiless = action.request.bodiless and not is_plan(media)
+    params = Params()
+    writer = ReadWriter(action.cache, params)
+    inner = writer.rows(root)
+    body = NOTHING if bodiless else body_sql(media)
+    total = total_sql(action, writer, root)
+    sql = f"SELECT count(*), {body}, {RESPONSE_SETTINGS}, {total} FROM ({inner}) AS r"
+    statements = [Statement(plan_prefix(media) + sql, params.values)]
+    if action.request.preferences.count in ("planned", "estimated"):
+        params = Params()
+        matching = ReadWriter(action.cache, params).matching(root)
+        explain = f"EXPLAIN (FORMAT JSON) SELECT 1 {matching}"
+        statements.append(Statement(explain, params.values))
+    return statements
+
+
+def _content_location(request: RestRequest) -> str:
+    query = canonical_query(request.raw_query)
+    return f"/{quote(request.resource)}{'?' if query else ''}{query}"

@@ -1,0 +1,179 @@
+"""One request's transaction: its settings, its role, its statements.
+
+Everything a request sets is local to its transaction: the role of the token, the
+``request.*`` settings that policies read, the search path, the role's own settings.
+They go out in one batch with the statement itself.  A write whose outcome decides
+whether it stands (``max-affected``, one object wanted) is committed in a second batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+from psycopg import pq
+
+from harness.db.pipeline import Pipeline, PipelinePool, Statement, StatementError
+from harness.servers.caller import Caller
+from harness.servers.rest.schema import quote_identifier
+
+__all__ = ["Context", "Transactions"]
+
+BEGIN = "BEGIN"
+COMMIT = Statement("COMMIT")
+ROLLBACK = Statement("ROLLBACK")
+ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
+
+Check = Callable[[Sequence[pq.abc.PGresult]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the database is told of a request.
+
+    ``settings`` are further settings (of the role, the called function, the time
+    zone), by name.
+    """
+
+    caller: Caller
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    search_path: Sequence[str]
+    read_only: bool
+    settings: Mapping[str, str]
+    pre_request: str | None = None
+    isolation: str | None = None
+
+
+class Transactions:
+    """Runs the statements of requests on a pool."""
+
+    def __init__(self, pool: PipelinePool) -> None:
+        self._pool = pool
+
+    async def run(
+        self,
+        context: Context,
+        statements: Sequence[Statement],
+        *,
+        check: Check | None = None,
+        keep: bool = True,
+    ) -> list[pq.abc.PGresult]:
+        """Run ``statements`` as the caller and return their results.
+
+        ``check`` sees the results before the commit and raises to undo everything;
+        without ``keep`` everything is undone anyway.
+        """
+        batch = [_settings_statement(context)]
+        if context.pre_request is not None:
+            batch.append(Statement(f"SELECT {context.pre_request}()"))
+        before = len(batch)
+        batch.extend(statements)
+        scope = context.caller.role
+        deciding = check is not None or not keep
+        async with self._pool.connection() as pipeline:
+            if not deciding and context.isolation is None:
+                return (await pipeline.run(batch, scope=scope))[before:]
+            batch.insert(0, _begin(context))
+            if not deciding:
+                batch.append(COMMIT)
+                results = await _attempt(pipeline, batch, scope)
+                return results[before + 1 : -1]
+            results = (await _attempt(pipeline, batch, scope))[before + 1 :]
+            try:
+                if check is not None:
+                    check(results)
+            except BaseException:
+                await pipeline.run([ROLLBACK])
+                raise
+            await _attempt(pipeline, [COMMIT if keep else ROLLBACK], "")
+            return results
+
+
+async def _attempt(
+    pipeline: Pipeline, batch: Sequence[Statement], scope: str
+) -> list[pq.abc.PGresult]:
+    try:
+        return await pipeline.run(batch, scope=scope)
+    except StatementError:
+        if pipeline.in_transaction:
+            await pipeline.run([ROLLBACK])
+        raise
+
+
+def _begin(context: Context) -> Statement:
+    level = context.isolation
+    # Only PostgreSQL's own words go into the statement.
+    if level is not None and level in ISOLATION_LEVELS:
+        return Statement(f"{BEGIN} ISOLATION LEVEL {level.upper()}")
+    return Statement(BEGIN)
+
+
+def _settings_statement(context: Context) -> Statement:
+    caller = context.caller
+    headers = context.headers
+    path = ", ".join(quote_identifier(schema) for schema in context.search_path)
+    values = [
+        path.encode(),
+        *(item for pair in context.settings.items() for item in _encoded(pair)),
+        caller.role.encode(),
+        caller.claims_json.encode(),
+        context.method.encode(),
+        _text(context.path),
+        _json(headers),
+        _json(_cookies(headers.get("cookie"))),
+    ]
+    return Statement(_settings_sql(len(context.settings), context.read_only), values)
+
+
+_SETTINGS_SQL: dict[tuple[int, bool], str] = {}
+
+
+def _settings_sql(extra: int, read_only: bool) -> str:
+    sql = _SETTINGS_SQL.get((extra, read_only))
+    if sql is None:
+        named = ["'search_path'"]
+        # The login may be granted settings that the role may not touch: role last.
+        named += [""] * extra
+        named += ["'role'", "'request.jwt.claims'", "'request.method'"]
+        named += ["'request.path'", "'request.headers'", "'request.cookies'"]
+        calls: list[str] = []
+        number = 0
+        for name in named:
+            if not name:
+                number += 1
+                name = f"${number}"
+            number += 1
+            calls.append(f"set_config({name}, ${number}, true)")
+        if read_only:
+            calls.append("set_config('transaction_read_only', 'on', true)")
+        sql = _SETTINGS_SQL[extra, read_only] = f"SELECT {', '.join(calls)}"
+    return sql
+
+
+def _encoded(pair: tuple[str, str]) -> tuple[bytes, bytes]:
+    return pair[0].encode(), pair[1].encode()
+
+
+def _text(value: str) -> bytes:
+    # Headers and paths may hold bytes that are no UTF-8, which a setting cannot.
+    return value.encode("utf-8", "replace").replace(b"\0", b"")
+
+
+def _json(value: Mapping[str, str]) -> bytes:
+    if not value:
+        return b"{}"
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        clean = {_text(k).decode(): _text(v).decode() for k, v in value.items()}
+        return orjson.dumps(clean)
+
+
+def _cookies(header: str | None) -> dict[str, str]:
+    if header is None:
+        return {}
+    pairs = (item.strip().partition("=") for item in header.split(";"))
+    return {name: value for name, _, value in pairs if name}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -129,8 +128,7 @@ def _stop_signals(*, exit_with_parent: bool) -> asyncio.Event:
 
 def _import_services() -> None:
     for module, _ in SERVICE_CLASSES.values():
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+        importlib.import_module(module)
 
 
 if __name__ == "__main__":

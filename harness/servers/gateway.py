@@ -84,7 +84,7 @@ def locate(
         ref, slash, rest = path[3:].partition("/")
         return registry.find(ref), ref, slash + rest
     named = PROJECT_HOST.fullmatch(host)
-    ref = named[1] if named else DEFAULT_REF
+    ref = named[1].lower() if named else DEFAULT_REF
     return registry.find(ref), ref, path
 
 
@@ -334,11 +334,10 @@ def _first_text(told: Any, names: tuple[str, ...]) -> str | None:
 
 
 def _fault(exc: Exception, request_id: str) -> web.Response:
-    import asyncpg
+    from harness.servers.outages import OUTAGES
 
-    lost = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
     status, message = 500, "the server failed on this request"
-    if isinstance(exc, lost):
+    if isinstance(exc, OUTAGES):
         status, message = 503, "the database does not answer"
     return _json({"message": message, "request_id": request_id}, status)
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from harness.servers.auth import account, admin, sign_in
 from harness.servers.auth.context import AuthContext, answer
 from harness.servers.auth.refusals import VERSION_HEADER, Refusal, off, render
+from harness.servers.outages import OUTAGES
 from harness.servers.project import ServedProject
 
 __all__ = ["AuthService"]
@@ -83,7 +84,7 @@ class AuthService:
             return await self._answer(request, path.rstrip("/"))
         except Refusal as refusal:
             return render(refusal, _version(request))
-        except asyncpg.PostgresConnectionError:
+        except OUTAGES:
             raise
         except asyncpg.PostgresError as exc:
             # Most often a trigger of the project on auth.users.

@@ -61,7 +61,7 @@ class FileBackend:
             else:
                 await asyncio.to_thread(self._store, target, staged)
         except OSError as exc:
-            raise _disk_error(exc) from exc
+            raise errors.disk_error(exc) from exc
         return StoredBytes(staged.etag, staged.size, datetime.now(UTC))
 
     async def copy(self, source: ObjectRef, target: ObjectRef) -> StoredBytes:
@@ -72,7 +72,7 @@ class FileBackend:
         except FileNotFoundError as exc:
             raise errors.no_such_key(source.name) from exc
         except OSError as exc:
-            raise _disk_error(exc) from exc
+            raise errors.disk_error(exc) from exc
         return StoredBytes("", status.st_size, datetime.now(UTC))
 
     async def open(self, ref: ObjectRef, etag: str) -> OpenObject:
@@ -82,7 +82,7 @@ class FileBackend:
         except FileNotFoundError as exc:
             raise errors.no_such_key(ref.name) from exc
         except OSError as exc:
-            raise _disk_error(exc) from exc
+            raise errors.disk_error(exc) from exc
         status = os.fstat(descriptor)
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         return OpenFile(descriptor, StoredBytes(etag, status.st_size, modified))
@@ -212,12 +212,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _disk_error(exc: OSError) -> errors.StorageError:
-    """Return what a full or broken disk is told as."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.StorageError(
-            "InternalError", "No space left on the storage device", 500
-        )
-    return errors.internal_error()

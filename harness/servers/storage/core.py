@@ -15,6 +15,8 @@ from harness.servers.storage.backend import Backend
 from harness.servers.storage.connections import Connections
 from harness.servers.storage.faultpoints import FaultPoints
 from harness.servers.storage.intents import Intents
+from harness.servers.storage.metrics import Metrics
+from harness.servers.storage.resumable import ResumableUploads
 from harness.servers.storage.settings import StorageSettings
 from harness.servers.storage.staging import Stager
 from harness.servers.storage.tokens import SignedUrls
@@ -34,6 +36,8 @@ class Core:
     intents: Intents
     signed_urls: SignedUrls
     faults: FaultPoints
+    metrics: Metrics
+    resumable: ResumableUploads
 
 
 def iso(at: datetime | None) -> str | None:

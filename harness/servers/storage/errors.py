@@ -7,6 +7,7 @@ refusal; the real one is the string ``statusCode`` of the body.  S3 and TUS answ
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 import asyncpg
@@ -20,6 +21,7 @@ __all__ = [
     "bucket_not_empty",
     "database_error",
     "database_timeout",
+    "disk_error",
     "entity_too_large",
     "error_response",
     "from_postgres",
@@ -44,6 +46,7 @@ __all__ = [
     "resource_exists",
     "resource_locked",
     "role_denied",
+    "route_not_found",
 ]
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
@@ -274,6 +277,25 @@ def internal_error() -> StorageError:
     return StorageError("InternalError", "Internal Server Error", 500, error="Internal")
 
 
+def disk_error(exc: OSError) -> StorageError:
+    """Return what a full or broken disk is told as."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = "No space left on the storage device"
+        return StorageError("InternalError", message, 500)
+    return internal_error()
+
+
+def route_not_found(method: str, path: str) -> StorageError:
+    """Return: no route below one of the API's prefixes; a real 404."""
+    return StorageError(
+        "InvalidRequest",
+        f"Route {method}:{path} not found",
+        404,
+        error="Not Found",
+        http_status=404,
+    )
+
+
 def _too_many_connections() -> StorageError:
     return StorageError(
         "SlowDown",
@@ -310,7 +332,8 @@ def from_sqlstate(sqlstate: str, message: str, resource: str = "") -> StorageErr
         return related_resource_not_found()
     if sqlstate == "55P03":
         return resource_locked()
-    if sqlstate in ("57014", "57P03"):
+    if sqlstate == "57014" or sqlstate[:3] == "57P" or sqlstate[:2] == "08":
+        # The statement or the server was stopped: what it did may be unknown.
         return database_timeout()
     if sqlstate == "53300":
         return _too_many_connections()

@@ -61,16 +61,33 @@ class Intents:
         """Take ``version`` in hand, before the database notes it."""
         self._live.add(version)
 
+    async def note(self, ref: ObjectRef) -> None:
+        """Note that ``ref`` will be written, in a transaction of its own."""
+        await self._connections.execute(
+            "insert into _storage.intents (version, kind, bucket_id, name) "
+            "values ($1, 'write', $2, $3) on conflict do nothing",
+            ref.version,
+            ref.bucket,
+            ref.name,
+        )
+
     def forget(self, version: str) -> None:
         """Let go of ``version``: its note is gone, or was never made."""
         self._live.discard(version)
 
     async def removed(self, refs: Iterable[ObjectRef]) -> None:
-        """Remove bytes that are noted for removal, then their notes."""
+        """Remove bytes that are noted for removal, then their notes; now or later."""
         refs = list(refs)
         versions = [ref.version for ref in refs]
         self._live.update(versions)
-        await self._backend.remove(refs)
+        try:
+            await self._backend.remove(refs)
+        except (OSError, StorageError) as exc:
+            # What the caller wanted is done; the sweep removes the rest later.
+            logger.warning("bytes could not be removed yet: %s", exc)
+            self._live.difference_update(versions)
+            self.sweep_later()
+            return
         self._take_off(versions)
 
     async def abandon(self, ref: ObjectRef, cause: BaseException) -> None:

@@ -182,17 +182,15 @@ def _page(
     rows: Sequence[asyncpg.Record], limit: int, cursor: Cursor, *, with_delimiter: bool
 ) -> dict[str, Any]:
     shown = rows[:limit]
-    folders, objects = [], []
+    folders: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     for row in shown:
         entry = _entry(row)
         if with_delimiter:
             entry["key"] = row["key"]
         if row["id"] is None:
-            folder = {"name": _with_slash(row["name"]), "key": row["key"]}
-            if cursor.column != "name":
-                folder["created_at"] = iso(row["created_at"])
-                folder["updated_at"] = iso(row["updated_at"])
-            folders.append(folder)
+            entry["name"] = _with_slash(row["name"])
+            folders.append(entry)
         else:
             objects.append(entry)
     page: dict[str, Any] = {"hasNext": len(rows) > limit}

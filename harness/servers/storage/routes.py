@@ -19,6 +19,8 @@ from harness.servers.storage import (
     listing,
     reads,
     signing,
+    system,
+    tus,
     uploads,
 )
 from harness.servers.storage.calls import decode_path
@@ -119,6 +121,9 @@ OBJECT_READS: Final[tuple[tuple[str, str, Handler, Handler, str, Auth], ...]] = 
 )
 
 
+TUS_VERBS: Final = (("PATCH", "part"), ("HEAD", "get"), ("DELETE", "delete"))
+
+
 def rest_routes() -> Router:
     """Return the routes of buckets and objects."""
     router = Router()
@@ -186,4 +191,33 @@ def rest_routes() -> Router:
     add("POST", "/object/move", copies.move_object, "object.move")
     add("DELETE", "/object/:bucket/*", deletes.delete_object, "object.delete")
     add("DELETE", "/object/:bucket", deletes.delete_objects, "object.delete_many")
+    _add_tus(router, "/upload/resumable", "", "required", tus.start_upload, tus.resume)
+    _add_tus(
+        router,
+        "/upload/resumable/sign",
+        "_signed",
+        "none",
+        tus.start_signed_upload,
+        tus.resume_signed,
+    )
+    add("GET", "/health", system.health, "health")
+    add("GET", "/status", system.status, "status", "none")
+    add("GET", "/version", system.version, "version", "none")
+    add("GET", "/metrics", system.metrics, "metrics", "none")
+    add("DELETE", "/cdn/:bucket/*", system.purge_object, "cdn.purge_object_cache")
+    add("DELETE", "/cdn/:bucket", system.purge_bucket, "cdn.purge_bucket_cache")
+    add("DELETE", "/cdn", system.purge_tenant, "cdn.purge_tenant_cache")
     return router
+
+
+def _add_tus(
+    router: Router, base: str, suffix: str, auth: Auth, start: Handler, go_on: Handler
+) -> None:
+    upload = "storage.tus.upload"
+    router.add("POST", base, Route(start, f"{upload}.create{suffix}", auth))
+    for method, verb in TUS_VERBS:
+        route = Route(go_on, f"{upload}.{verb}{suffix}", auth)
+        router.add(method, f"{base}/:id", route)
+    for pattern in (base, f"{base}/:id"):
+        route = Route(tus.options, f"storage.tus.options{suffix}", "none")
+        router.add("OPTIONS", pattern, route)

@@ -21,6 +21,8 @@ from harness.servers.storage.connections import Connections
 from harness.servers.storage.core import Core
 from harness.servers.storage.faultpoints import FaultPoints
 from harness.servers.storage.intents import Intents
+from harness.servers.storage.metrics import Metrics
+from harness.servers.storage.resumable import ResumableUploads
 from harness.servers.storage.routes import rest_routes
 from harness.servers.storage.settings import StorageSettings
 from harness.servers.storage.staging import Stager
@@ -31,6 +33,7 @@ __all__ = ["StorageService"]
 logger = logging.getLogger(__name__)
 
 ROUTES: Final = rest_routes()
+FINISHED: Final = "select version from storage.objects where version = any($1)"
 KNOWN_PREFIXES: Final = frozenset(
     {"bucket", "object", "render", "cdn", "upload", "s3", "health", "iceberg", "vector"}
 )
@@ -55,6 +58,12 @@ class StorageService:
             intents=Intents(connections, backend, faults, project.clock),
             signed_urls=SignedUrls(project.keys.jwt_secret, project.keyset),
             faults=faults,
+            metrics=Metrics(),
+            resumable=ResumableUploads(
+                project.objects_dir / "tus",
+                durable=settings.durability == "full",
+                lock_wait_s=settings.tus_lock_wait_s,
+            ),
         )
         self._recovered = False
         self._recovering = asyncio.Lock()
@@ -65,6 +74,9 @@ class StorageService:
         if incoming.is_dir():
             for path in incoming.iterdir():
                 path.unlink(missing_ok=True)
+        now_ms = self._core.project.clock.now().timestamp() * 1000
+        expired_ms = now_ms - self._core.settings.tus_url_expiry_ms
+        self._core.resumable.remove_expired(expired_ms / 1000)
 
     async def stop(self) -> None:
         """Finish what is noted and let go of connections."""
@@ -76,19 +88,26 @@ class StorageService:
         """Answer one request; ``path`` begins after ``/storage/v1``."""
         core = self._core
         _, _, raw_query = request.raw_path.partition("?")
-        now = core.project.clock.now().timestamp()
+        clock = core.project.clock
+        now, began_s = clock.now().timestamp(), clock.monotonic_s()
         call = Call(request, path or "/", raw_query, now)
         try:
             if not self._recovered:
                 await self._recover()
-            return await self._answer(call)
+            response = await self._answer(call)
         except errors.StorageError as exc:
             request[ERROR_CODE] = exc.code
-            return _refusal(call, exc)
+            response = _refusal(call, exc)
+        except ConnectionError:
+            # The client went away while it was answered: nobody is left to tell.
+            raise
         except Exception:
             # The client learns nothing of a fault of ours but that it is one.
             logger.exception("%s %s failed", request.method, path)
-            return _refusal(call, errors.internal_error())
+            response = _refusal(call, errors.internal_error())
+        took_s = clock.monotonic_s() - began_s
+        core.metrics.record(call.operation, response.status, took_s)
+        return response
 
     async def _answer(self, call: Call) -> web.StreamResponse:
         found = ROUTES.find(call.method, call.path)
@@ -105,7 +124,11 @@ class StorageService:
         """Settle, once, what a server before this one left unfinished."""
         async with self._recovering:
             if not self._recovered:
-                await self._core.intents.sweep()
+                core = self._core
+                await core.intents.sweep()
+                if versions := core.resumable.versions():
+                    finished = await core.connections.rows(FINISHED, versions)
+                    core.resumable.remove_versions(row["version"] for row in finished)
                 self._recovered = True
 
 
@@ -117,14 +140,11 @@ def _refusal(call: Call, error: errors.StorageError) -> web.Response:
 
 def _not_found(call: Call) -> web.Response:
     """Answer for a path without a route; outside the API's prefixes in another form."""
-    message = f"Route {call.method}:{call.request.raw_path} not found"
-    prefix = call.path.split("/", 2)[1]
-    if prefix in KNOWN_PREFIXES:
+    if call.path.split("/", 2)[1] in KNOWN_PREFIXES:
         return errors.error_response(
-            errors.StorageError(
-                "InvalidRequest", message, 404, error="Not Found", http_status=404
-            )
+            errors.route_not_found(call.method, call.request.raw_path)
         )
+    message = f"Route {call.method}:{call.request.raw_path} not found"
     return web.json_response(
         {"message": message, "error": "Not Found", "statusCode": 404}, status=404
     )

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -21,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from harness.servers.storage import errors
 from harness.servers.storage.backend import Staged
 
-__all__ = ["BODY_ERRORS", "Stager", "body_chunks"]
+__all__ = ["BODY_ERRORS", "FileSink", "Stager", "body_chunks", "stage_bytes"]
 
 IN_MEMORY_BYTES: Final = 256 * 1024
 INLINE_HASH_BYTES: Final = 64 * 1024  # longer ones are hashed in a thread
@@ -72,32 +73,75 @@ class Stager:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         path = self._folder / uuid4().hex
         digest = hashlib.md5(usedforsecurity=False)
-        size = waiting = sum(map(len, held))
-        file = await asyncio.to_thread(path.open, "wb", buffering=0)
-        writing: asyncio.Task[None] | None = None
         try:
-            with file:
+            async with FileSink.opened(path, digest) as sink:
+                await sink.add(b"".join(held))
                 async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
+                    if sink.size + len(chunk) > limit:
                         raise errors.entity_too_large()
-                    held.append(chunk)
-                    waiting += len(chunk)
-                    if waiting >= BATCH_BYTES:
-                        if writing is not None:
-                            await writing
-                        writing = _write_later(file.fileno(), digest, held)
-                        held, waiting = [], 0
-                if writing is not None:
-                    await writing
-                await _write_later(file.fileno(), digest, held)
+                    await sink.add(chunk)
         except BaseException:
-            if writing is not None:
-                # The file must not be removed under the thread that writes it.
-                await asyncio.wait([writing])
             path.unlink(missing_ok=True)
             raise
-        return Staged(size, digest.hexdigest(), path=path)
+        return Staged(sink.size, digest.hexdigest(), path=path)
+
+
+class FileSink:
+    """Appends to a file and hashes, one batch in a thread while the next arrives."""
+
+    def __init__(self, descriptor: int, digest: hashlib._Hash) -> None:
+        self._descriptor = descriptor
+        self._digest = digest
+        self._held: list[bytes] = []
+        self._waiting = 0
+        self._writing: asyncio.Task[None] | None = None
+        self.size = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, path: Path, digest: hashlib._Hash, *, sync: bool = False
+    ) -> AsyncIterator[FileSink]:
+        """Open ``path`` for appending; everything added is in the file at the end.
+
+        ``sync`` flushes it to the disk as well.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = await asyncio.to_thread(os.open, path, flags, 0o600)
+        sink = cls(descriptor, digest)
+        try:
+            yield sink
+        finally:
+            try:
+                await sink.flush()
+                if sync:
+                    await asyncio.to_thread(os.fsync, descriptor)
+            finally:
+                os.close(descriptor)
+
+    async def add(self, chunk: bytes) -> None:
+        """Take a chunk over."""
+        self._held.append(chunk)
+        self._waiting += len(chunk)
+        self.size += len(chunk)
+        if self._waiting >= BATCH_BYTES:
+            await self._write_later()
+
+    async def flush(self) -> None:
+        """Wait until everything is in the file."""
+        await self._write_later()
+        if self._writing is not None:
+            await self._writing
+
+    async def _write_later(self) -> None:
+        if self._writing is not None:
+            await self._writing
+            self._writing = None
+        held, self._held, self._waiting = self._held, [], 0
+        if held:
+            self._writing = asyncio.create_task(
+                asyncio.to_thread(_write_and_hash, self._descriptor, self._digest, held)
+            )
 
 
 async def stage_bytes(data: bytes) -> Staged:
@@ -110,14 +154,6 @@ async def stage_bytes(data: bytes) -> Staged:
 def md5_hex(data: bytes) -> str:
     """Return the MD5 of ``data``: an entity tag, not a signature."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _write_later(
-    descriptor: int, digest: hashlib._Hash, chunks: list[bytes]
-) -> asyncio.Task[None]:
-    return asyncio.create_task(
-        asyncio.to_thread(_write_and_hash, descriptor, digest, chunks)
-    )
 
 
 def _write_and_hash(

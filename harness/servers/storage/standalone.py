@@ -119,6 +119,7 @@ class StandaloneStorage:
         self._ready.set_result(port)
         await self._stop.wait()
         server.close()
+        answering.pre_shutdown()  # closes idle connections
         await answering.shutdown()
         await server.wait_closed()
         await self.service.stop()

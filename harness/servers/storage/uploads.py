@@ -29,7 +29,9 @@ from harness.servers.storage.staging import BODY_ERRORS, body_chunks
 
 __all__ = [
     "Incoming",
+    "Owner",
     "Permitted",
+    "continue_if_expected",
     "finish",
     "metadata_of",
     "permit",
@@ -148,8 +150,7 @@ async def receive_and_store(
 async def read_incoming(call: Call) -> Incoming:
     """Read what comes before the bytes: headers, or form fields up to the file."""
     request = call.request
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await continue_if_expected(request)
     content_type = call.header("Content-Type")
     if content_type.startswith("multipart/form-data"):
         incoming = await _read_form(call)
@@ -166,6 +167,14 @@ async def read_incoming(call: Call) -> Incoming:
     return incoming
 
 
+async def continue_if_expected(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it that the body may come."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        transport = request.transport
+        if transport is not None:
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 async def permit(
     core: Core,
     call: Call,
@@ -175,6 +184,7 @@ async def permit(
     *,
     upsert: bool,
     noted: bool = True,
+    standard: bool = True,
 ) -> Permitted:
     """Ask the database whether the caller may write ``ref``.
 
@@ -198,7 +208,7 @@ async def permit(
     )
     if not row["bucket_found"]:
         raise errors.no_such_bucket(ref.bucket)
-    limit = size_limit(core, ref.name, row["file_size_limit"])
+    limit = size_limit(core, ref.name, row["file_size_limit"], standard=standard)
     permitted = Permitted(ref, limit, row["allowed_mime_types"])
     if row["state"] is not None:
         check_incoming(incoming, permitted)

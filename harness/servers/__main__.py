@@ -35,7 +35,7 @@ from harness.servers.hosting import SERVICE_CLASSES, ProjectRegistry, Upstreams
 KEEPALIVE_S = 75.0
 LINE_LIMIT_BYTES = 64 * 1024
 BACKLOG = 4096
-STOP_GRACE_S = 2.0
+STOP_GRACE_S = 0.25  # for answers under way; idle connections wait it out too
 
 
 def main() -> int:

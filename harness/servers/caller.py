@@ -55,6 +55,10 @@ class CallerResolver:
         self._cache_size = cache_size
         self._known: dict[str, tuple[float, Caller]] = {}
 
+    def __len__(self) -> int:
+        """Return how many tokens are remembered."""
+        return len(self._known)
+
     def resolve(self, token: str) -> Caller:
         """Return who ``token`` speaks for; ``''`` is the anonymous role.
 

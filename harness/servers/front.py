@@ -21,7 +21,7 @@ from aiohttp.web_server import Server
 from harness.servers.gateway import ABSOLUTE_FORM, locate
 from harness.servers.hosting import HostedProject, ProjectRegistry, RealtimeSockets
 
-__all__ = ["Front", "FrontFactory"]
+__all__ = ["Front", "FrontFactory", "parse_upgrade"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Front(asyncio.Protocol):
         return bool(_socket_target(buffer[:line_end])) and b"\r\n\r\n" not in buffer
 
     def _choose(self) -> None:
-        upgrade = _parse_upgrade(self._buffer)
+        upgrade = parse_upgrade(self._buffer)
         if upgrade is None:
             self._hand_to_http()
             return
@@ -188,7 +188,7 @@ def _socket_target(line: bytes) -> str:
     return target if target.partition("?")[0].endswith(SOCKET_PATH) else ""
 
 
-def _parse_upgrade(buffer: bytes) -> tuple[str, dict[str, str]] | None:
+def parse_upgrade(buffer: bytes) -> tuple[str, dict[str, str]] | None:
     """Return (target, lower-case headers) of a complete WebSocket request."""
     head, blank, _ = buffer.partition(b"\r\n\r\n")
     line, *lines = head.decode("latin-1").split("\r\n")

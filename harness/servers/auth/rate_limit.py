@@ -11,18 +11,25 @@ from harness.clock import Clock
 
 __all__ = ["FailureLimit"]
 
-BUCKET_LIMIT = 10_000  # buckets kept; the fullest-again go first
+BUCKETS = 10_000  # kept; those with the fewest failures go first
 SECONDS_PER_PERIOD = 300.0
 
 
 class FailureLimit:
     """Allows each key a burst of ``per_5_minutes`` failures, then as they refill."""
 
-    def __init__(self, clock: Clock, per_5_minutes: int) -> None:
+    def __init__(
+        self, clock: Clock, per_5_minutes: int, *, buckets: int = BUCKETS
+    ) -> None:
         self._clock = clock
+        self._buckets = buckets
         self._capacity = float(per_5_minutes)
         self._refill_per_s = per_5_minutes / SECONDS_PER_PERIOD
         self._spent: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        """Return how many keys have failures counted."""
+        return len(self._spent)
 
     def wait_s(self, key: str) -> float:
         """Return how long ``key`` must wait before the next try; 0 for not at all."""
@@ -31,7 +38,7 @@ class FailureLimit:
 
     def fail(self, key: str) -> None:
         """Count a failure of ``key``."""
-        if len(self._spent) >= BUCKET_LIMIT:
+        if len(self._spent) >= self._buckets:
             self._forget()
         self._spent[key] = (self._failures(key) + 1, self._clock.monotonic_s())
 
@@ -43,5 +50,5 @@ class FailureLimit:
     def _forget(self) -> None:
         # Those with the fewest failures left lose nothing, or next to it.
         fewest = sorted(self._spent, key=self._failures)
-        for key in fewest[: BUCKET_LIMIT // 2]:
+        for key in fewest[: self._buckets // 2]:
             del self._spent[key]

@@ -10,8 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
+import click
 
 from harness.stack.descriptor import StackDescriptor
 
@@ -56,25 +55,15 @@ def stack_variables(descriptor: StackDescriptor) -> Mapping[str, str]:
     }
 
 
-def show_stack(
-    console: Console, descriptor: StackDescriptor, output: OutputFormat
-) -> None:
-    """Print a stack in the wanted form on ``console``."""
+def show_stack(descriptor: StackDescriptor, output: OutputFormat) -> None:
+    """Print a stack in the wanted form on standard output."""
     variables = stack_variables(descriptor)
     if output == "json":
-        console.file.write(json.dumps(dict(variables), indent=2) + "\n")
+        click.echo(json.dumps(dict(variables), indent=2))
     elif output == "env":
         for name, value in variables.items():
-            console.file.write(f"{name}={shlex.quote(value)}\n")
+            click.echo(f"{name}={shlex.quote(value)}")
     else:
-        console.print(_table(variables))
-
-
-def _table(variables: Mapping[str, str]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(justify="right", style="bold")
-    # Keys are for pasting: never wrapped, never shortened.
-    table.add_column(no_wrap=True, overflow="ignore")
-    for name, label in LABELS.items():
-        table.add_row(label, variables[name])
-    return table
+        # No table: keys are for pasting, never wrapped and never shortened.
+        for name, label in LABELS.items():
+            click.echo(f"{click.style(f'{label:>16}', bold=True)}: {variables[name]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 
 from harness.cli.exit_codes import ExitCode
 from harness.cli.output import OutputFormat, show_stack, stack_variables
@@ -31,7 +30,6 @@ Examples:
 @click.pass_obj
 def command(config: Config, output: OutputFormat) -> int:
     """Show the running stacks; exit code 1 when none runs."""
-    console = Console()
     running = StackRegistry(config.state_dir).running()
     if output == "json":
         stacks = [
@@ -45,6 +43,6 @@ def command(config: Config, output: OutputFormat) -> int:
         for descriptor in running:
             if output == "pretty":
                 title = f"{descriptor.name} (PostgreSQL {descriptor.postgres_version})"
-                console.print(title, style="bold", highlight=False)
-            show_stack(console, descriptor, output)
+                click.echo(click.style(title, bold=True))
+            show_stack(descriptor, output)
     return ExitCode.PASSED if running else ExitCode.FINDINGS

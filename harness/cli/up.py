@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.console import Console
 
 from harness.cli.exit_codes import ExitCode
 from harness.cli.output import OutputFormat, show_stack
@@ -60,16 +59,14 @@ def command(
     detach: bool,
 ) -> int:
     """Start a stack and print its URLs and keys; Ctrl-C stops it."""
-    console = Console()
     if detach:
-        show_stack(console, _detach(config, project, port, name), output)
+        show_stack(_detach(config, project, port, name), output)
         return ExitCode.PASSED
-    return run_async(_serve(config, console, project, port, name, output))
+    return run_async(_serve(config, project, port, name, output))
 
 
 async def _serve(
     config: Config,
-    console: Console,
     project: Path | None,
     port: int | None,
     name: str | None,
@@ -84,11 +81,11 @@ async def _serve(
     async with AsyncExitStack() as cleanup:
         await cleanup.enter_async_context(stack)
         await stack.serve_default((project,) if project else ())
-        show_stack(console, stack.descriptor, output)
+        show_stack(stack.descriptor, output)
         if output == "pretty":
             hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
-            Console(stderr=True).print(hint, style="dim", highlight=False)
-        console.file.flush()
+            click.echo(click.style(hint, dim=True), err=True)
+        sys.stdout.flush()
         gone = asyncio.create_task(stack.keeper.stopped.wait())
         told = asyncio.create_task(stopping.wait())
         await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)

@@ -152,7 +152,7 @@ def test_good_addresses_are_kept_in_lower_case(given: str, kept: str) -> None:
 @pytest.mark.parametrize(
     "given",
     ["", "a", "@b", "a@", "a@b@c", "a b@c.test", "a@-b.test", "a@b..test", "a@b.test ",
-     "a@b.test\n", "a@" + "b" * 64 + ".test", "ａ@b.test", "a\0@b.test"],
+     "a@b.test\n", "a@" + "b" * 64 + ".test", "\uff41@b.test", "a\0@b.test"],
 )  # fmt: skip
 def test_bad_addresses_are_refused(given: str) -> None:
     with pytest.raises(Refusal) as refused:
@@ -176,7 +176,7 @@ def test_ban_durations(given: str, duration: timedelta | None) -> None:
     assert ban_duration(given) == duration
 
 
-@pytest.mark.parametrize("given", ["", "1", "h", "1d", "-1h", "1h ", "１h"])
+@pytest.mark.parametrize("given", ["", "1", "h", "1d", "-1h", "1h ", "\uff11h"])
 def test_bad_ban_durations_are_refused(given: str) -> None:
     with pytest.raises(Refusal):
         ban_duration(given)
@@ -237,7 +237,7 @@ def test_times_are_told_as_the_service_does(
     [
         ("", b'{"code":422,"error_code":"weak_password","msg":"weak","why":1}'),
         (
-            "2023-12-31",
+            "2023",
             b'{"code":422,"error_code":"weak_password","msg":"weak","why":1}',
         ),
         ("2024-01-01", b'{"code":"weak_password","message":"weak","why":1}'),

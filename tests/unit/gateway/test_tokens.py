@@ -42,10 +42,8 @@ def test_minted_claims_are_verified_unchanged_and_by_others_too(
 ) -> None:
     token = mint(claims, LOCAL_JWT_SECRET)
     assert KeySet(LOCAL_JWT_SECRET).verify(token, now=NOW) == claims
-    options = {"verify_aud": False, "verify_sub": False, "verify_iss": False}
-    options |= {"verify_jti": False}
-    decoded = pyjwt.decode(token, LOCAL_JWT_SECRET, ["HS256"], options=options)
-    assert decoded == claims
+    payload = pyjwt.api_jws.decode(token, LOCAL_JWT_SECRET, ["HS256"])
+    assert json.loads(payload) == claims
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])

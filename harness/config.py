@@ -46,7 +46,7 @@ class Config:
     cache_dir: Path = Path("~/.cache/harness")
     state_dir: Path = Path("~/.local/state/harness")
     ready_timeout_s: float = 30.0
-    policy_budget_s: float = 60.0
+    policy_budget_s: float = 20.0
     statement_timeout_ms: int = 5000
     container_postgres_base: str = "postgres:17-bookworm"
     container_postgres_bin: str = "/usr/lib/postgresql/17/bin"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def _run(argv: Sequence[str] | None) -> int:
     except HarnessError as exc:
         _print_error(exc)
         return exc.exit_code
+    except Exception as exc:
+        # A fault of the harness that nobody foresaw must not pass for a finding,
+        # which is what Python's own exit code 1 would say.
+        traceback.print_exc()
+        click.echo(f"error: internal fault: {type(exc).__name__}: {exc}", err=True)
+        return ExitCode.HARNESS_ERROR
 
 
 def _print_usage_error(exc: click.UsageError) -> None:

@@ -12,13 +12,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import asyncpg
 
 from harness.db.address import DatabaseAddress
-from harness.db.initdb import SUPERUSER
+from harness.db.initdb import MAINTENANCE_DB, SUPERUSER
 from harness.db.templates import TemplateStore
 from harness.policies.probing import Prober, install_probes
 
 __all__ = ["ScratchFactory", "cloned", "scratch_prober"]
-
-MAINTENANCE = "postgres"
 
 ScratchFactory = Callable[
     [DatabaseAddress], AbstractAsyncContextManager[DatabaseAddress]
@@ -32,7 +30,7 @@ async def cloned(database: DatabaseAddress) -> AsyncIterator[DatabaseAddress]:
     Nobody may be connected to ``database`` while it is copied.
     """
     server = DatabaseAddress(
-        database.host, database.port, MAINTENANCE, database.password
+        database.host, database.port, MAINTENANCE_DB, database.password
     )
     async with TemplateStore(server) as store:
         name = await store.clone(database.dbname)

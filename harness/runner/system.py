@@ -6,10 +6,12 @@ calls, so that several systems share one.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.config import Config
 from harness.db.address import DatabaseAddress
@@ -19,7 +21,7 @@ from harness.load.profiles import find_profile
 from harness.load.runner import run_profile
 from harness.load.target import Target
 from harness.policies.check import Budget, check_schema
-from harness.policies.rules import load_rules
+from harness.policies.rules import read_rules
 from harness.runner.session import RunSession
 from harness.runner.suite import run_suite
 from harness.scenario import Scenario
@@ -126,19 +128,24 @@ class SystemRun:
         profile = find_profile(scenario.load)
         title = f"{scenario.title}: load, {profile.name}"
         with self.session.phase(self._phase("load"), title):
-            project = await self._project()
+            project = await self._project(profile.realtime_settings())
             await run_profile(
                 profile,
                 load_target(self.stack, project),
                 seed=self.session.seed,
                 emit=self.session.emit,
+                phase=self._phase("load"),
             )
             await project.drop()
 
-    async def _project(self) -> Project:
-        scenario = self.scenario
+    async def _project(self, realtime: Mapping[str, Any] | None = None) -> Project:
+        settings = self.scenario.settings
+        if realtime:
+            settings = dataclasses.replace(
+                settings, realtime={**settings.realtime, **realtime}
+            )
         return await self.stack.create_project(
-            scenario.schema_folders(), settings=scenario.settings
+            self.scenario.schema_folders(), settings=settings
         )
 
     def _passed(self, phase: str, check: str, began_s: float) -> None:
@@ -166,15 +173,18 @@ async def check_policies(
     """Judge the schema in ``database`` by execution; returns one line of summary."""
     summary = await check_schema(
         database,
-        rules=load_rules(rules) if rules else None,
+        rules=read_rules(rules) if rules else None,
         seed=seed,
         budget=Budget(
-            total_s=config.policy_budget_s,
+            per_check_s=config.policy_budget_s,
             statement_timeout_ms=config.statement_timeout_ms,
         ),
         emit=emit,
     )
-    return str(summary)
+    return (
+        f"{summary.checks} checks, {summary.decisions:,} decisions, "
+        f"{summary.findings} findings, {summary.undecided} undecided"
+    )
 
 
 def load_target(stack: Stack, project: Project) -> Target:

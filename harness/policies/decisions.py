@@ -142,6 +142,8 @@ def statement_settings(table: Name, command: str) -> Mapping[str, str]:
     """Return the settings that the Storage API has in force for ``command``."""
     if table == OBJECTS and command == "DELETE":
         return {"storage.allow_delete_query": "true"}
+    if table == OBJECTS and command == "UPDATE":
+        return {"storage.operation": "storage.object.upload_update"}
     return {}
 
 

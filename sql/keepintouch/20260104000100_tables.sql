@@ -34,9 +34,7 @@ create table if not exists public.documents (
   content_type text not null,
   size_bytes bigint not null check (size_bytes >= 0),
   created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  -- Nobody records a file of another user as their own.
-  check (split_part(file_path, '/', 1) = user_id::text)
+  updated_at timestamptz not null default now()
 );
 create index if not exists idx_documents_user on public.documents (user_id, created_at);
 
@@ -143,6 +141,13 @@ begin
   end loop;
 end;
 $$;
+
+-- Nobody records a file of another user as their own document.
+drop policy if exists own_all on public.documents;
+create policy own_all on public.documents for all to authenticated
+  using (user_id = (select auth.uid()))
+  with check (user_id = (select auth.uid())
+    and split_part(file_path, '/', 1) = (select auth.uid())::text);
 
 -- Sessions are begun and claimed by the service, which knows the secrets.
 revoke insert, update, delete on public.onboarding_sessions from authenticated;

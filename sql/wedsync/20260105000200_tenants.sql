@@ -36,14 +36,10 @@ create index if not exists idx_user_profiles_supplier
   on public.user_profiles (supplier_id);
 create index if not exists idx_user_profiles_couple on public.user_profiles (couple_id);
 alter table public.user_profiles
-  drop constraint if exists user_profiles_user_type_check,
-  drop constraint if exists user_profiles_tenant_check;
+  drop constraint if exists user_profiles_user_type_check;
 alter table public.user_profiles
   add constraint user_profiles_user_type_check
-    check (user_type in ('climber', 'supplier', 'couple', 'admin')),
-  add constraint user_profiles_tenant_check
-    check ((supplier_id is null or user_type = 'supplier')
-      and (couple_id is null or user_type = 'couple'));
+    check (user_type in ('climber', 'supplier', 'couple', 'admin'));
 
 alter table public.suppliers enable row level security;
 alter table public.couples enable row level security;

@@ -29,6 +29,7 @@ from harness.servers.realtime.tokens import Identity, RefusedError, expired
 if TYPE_CHECKING:
     from harness.servers.realtime.presence import Meta
     from harness.servers.realtime.socket import Socket
+    from harness.servers.realtime.subscriptions import Subscription
 
 __all__ = ["Channel", "Incoming"]
 
@@ -91,7 +92,7 @@ class Channel:
         self.may_write_presence: bool | None = None if bus.private else True
         self.meta: Meta | None = None
         self.seen_ids: set[str] | None = None
-        self.subscription: Any = None
+        self.subscription: Subscription | None = None
         self.backlog: deque[Incoming] | None = None
         self._presence_count = 0
         self._presence_since_s = 0.0

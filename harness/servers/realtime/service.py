@@ -16,12 +16,14 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.protocols.pgoutput import Change
 from harness.protocols.phoenix import Message, serializer_for
 from harness.servers.project import ServedProject
 from harness.servers.realtime.authorization import Authorizer
+from harness.servers.realtime.changes import ChangeFeed
 from harness.servers.realtime.channel import Channel
 from harness.servers.realtime.database import Database
-from harness.servers.realtime.fanout import Bus, Outbox
+from harness.servers.realtime.fanout import BinaryOutgoing, Bus, Outbox
 from harness.servers.realtime.join_request import (
     TOPIC_PREFIX,
     JoinRequest,
@@ -70,6 +72,7 @@ class RealtimeService:
         self.authorizer = Authorizer(
             self.database, self.spawn, self.settings.statement_timeout_ms / 1000
         )
+        self.changes = ChangeFeed(self)
         self._outbox: Outbox | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -88,6 +91,7 @@ class RealtimeService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._sweeper = None
+        await self.changes.close()
 
     def unix_s(self) -> float:
         """Return the wall time in Unix seconds."""
@@ -259,6 +263,9 @@ class RealtimeService:
             previous.send_close("phx_close", {})
         if channel.presence_enabled:
             channel.push_presence_state()
+        self.changes.open_soon()
+        if request.bindings:
+            self.changes.subscribe(channel, request.bindings)
 
     def _refuse_join(
         self, socket: Socket, message: Message, refusal: RefusedError
@@ -280,6 +287,7 @@ class RealtimeService:
 
     def leave(self, channel: Channel, bus: Bus) -> None:
         """Clean up after a channel that has left ``bus``."""
+        self.changes.unsubscribe(channel)
         bus.channels -= 1
         if not bus.channels:
             self.buses.pop((bus.private, bus.topic), None)
@@ -292,6 +300,37 @@ class RealtimeService:
 
     def resubscribe(self, channel: Channel) -> None:
         """Judge the channel's subscriptions by its new identity from now on."""
+        self.changes.resubscribe(channel)
+
+    def broadcast_stored(self, change: Change) -> None:
+        """Broadcast a row of realtime.messages that was just committed."""
+        row = dict(zip(change.relation.columns, change.new or (), strict=True))
+        topic, event = row.get("topic"), row.get("event")
+        if not isinstance(topic, str) or not isinstance(event, str):
+            return
+        private = row.get("private") == "t"
+        bus = self.buses.get((private, TOPIC_PREFIX + topic))
+        if bus is None:
+            return
+        payload, binary = row.get("payload"), row.get("binary_payload")
+        is_json = isinstance(payload, str)
+        if isinstance(payload, str):
+            data = payload.encode()
+        elif isinstance(binary, str):
+            data = bytes.fromhex(binary.removeprefix("\\x"))
+        else:
+            return
+        self.metrics.broadcasts_from_database += 1
+        self.quotas.events.add()
+        bus.broadcasts.publish(
+            BinaryOutgoing(
+                bus.topic,
+                event,
+                data,
+                is_json=is_json,
+                message_id=str(row["id"]),
+            )
+        )
 
     # Housekeeping ---------------------------------------------------------------------
 
@@ -301,6 +340,7 @@ class RealtimeService:
             self.now_s = self.clock.monotonic_s()
             self.quotas.advance(self.now_s)
             unix_s = self.unix_s()
+            self.changes.tick(self.now_s, unix_s)
             for socket in list(self.sockets):
                 self._sweep_socket(socket, unix_s)
 

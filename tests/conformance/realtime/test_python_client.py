@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
+from realtime.types import RealtimePostgresChangesListenEvent
 
 from tests.conformance.realtime.conftest import Connect
+from tests.integration.realtime.server import RealtimeServer
 
 pytestmark = pytest.mark.conformance
 
@@ -103,3 +105,36 @@ async def test_unsubscribed_channel_hears_no_more(connect: Connect) -> None:
     await out.send_broadcast("one", {})
     assert (await received(heard))["event"] == "one"
     assert heard.empty()
+
+
+async def test_changes_arrive_with_row_security(
+    server: RealtimeServer, connect: Connect
+) -> None:
+    owner = "11111111-1111-1111-1111-111111111111"
+    await server.sql(
+        "create table public.todos (id int primary key, owner uuid, title text)",
+        "alter table public.todos enable row level security",
+        "create policy own on public.todos using (owner = auth.uid())",
+        "grant select on public.todos to anon, authenticated",
+        "alter publication supabase_realtime add table public.todos",
+    )
+    client = await connect("authenticated", sub=owner)
+    changes: asyncio.Queue[Any] = asyncio.Queue()
+    live: asyncio.Queue[Any] = asyncio.Queue()
+    channel = client.channel("todos")
+    channel.on_postgres_changes(
+        RealtimePostgresChangesListenEvent.All,
+        changes.put_nowait,
+        table="todos",
+        filter="id=gt.1",
+    )
+    channel.on_system(live.put_nowait)
+    assert await subscribe(channel) is RealtimeSubscribeStates.SUBSCRIBED
+    assert (await received(live)).message == "Subscribed to PostgreSQL"
+    await server.sql(
+        f"insert into todos values (1, '{owner}', 'filtered'), (2, null, 'hidden'),"
+        f" (3, '{owner}', 'mine')"
+    )
+    change = (await received(changes))["data"]
+    assert change["record"] == {"id": 3, "owner": owner, "title": "mine"}
+    assert changes.empty()

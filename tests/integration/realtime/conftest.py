@@ -17,7 +17,7 @@ Serve = Callable[..., Awaitable[RealtimeServer]]
 
 @pytest.fixture
 async def serve(database: DatabaseAddress, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Serve the test's database: ``await serve(max_channels_per_client=2)``."""
+    """Serve the test's database with settings: ``await serve(suspend=True)``."""
     async with AsyncExitStack() as stack:
 
         async def serving(**settings: Any) -> RealtimeServer:

@@ -1,0 +1,404 @@
+"""The feed of row changes: from the replication stream to subscribed channels.
+
+The stream opens with the first channel and fills a bounded queue; one task takes
+batches from it and delivers them in commit order.  When the queue is full the stream
+is held back, so nothing is dropped.  When the stream is lost, every subscriber is told
+what it may have missed and the feed goes on with a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from harness.protocols.pgoutput import Begin, Change, Relation, Truncate
+from harness.servers.realtime.database import (
+    CONNECT_ERRORS,
+    LOGIN,
+    DatabaseUnavailableError,
+    unavailable,
+)
+from harness.servers.realtime.delivery import Item, Letters, TableBatch, by_relation
+from harness.servers.realtime.join_request import Binding
+from harness.servers.realtime.payloads import commit_timestamp
+from harness.servers.realtime.replication import ReplicationError, ReplicationStream
+from harness.servers.realtime.subscriptions import (
+    Subscription,
+    SubscriptionError,
+    SubscriptionRegistry,
+    check_watches,
+    read_watches,
+)
+from harness.servers.realtime.tables import Table, load_table
+from harness.servers.realtime.visibility import VisibilityChecker
+
+if TYPE_CHECKING:
+    from harness.servers.realtime.channel import Channel
+    from harness.servers.realtime.service import RealtimeService
+
+__all__ = ["ChangeFeed"]
+
+MAX_BATCH = 1000
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+CONFIRM_S = 10.0
+MESSAGES_PUBLICATION = "supabase_realtime_messages_publication"
+EXTENSION = "postgres_changes"
+SUBSCRIBED = "Subscribed to PostgreSQL"
+TOO_MANY_CHANGES = "Too many database changes per second"
+PUBLICATIONS_SQL = """
+select pubname from pg_publication where pubname = any($1) order by pubname
+"""
+log = logging.getLogger(__name__)
+
+
+class _Emptied(NamedTuple):
+    """A truncated table, in its place among the changes."""
+
+    relation: Relation
+
+
+class ChangeFeed:
+    """Delivers the changes of one project."""
+
+    def __init__(self, service: RealtimeService) -> None:
+        self._service = service
+        self._settings = service.settings
+        self.registry = SubscriptionRegistry()
+        self.checker = VisibilityChecker(
+            service.project.database, self._settings.statement_timeout_ms
+        )
+        self._tables: dict[int, tuple[Relation, Table | None]] = {}
+        self._queue: deque[Item | _Emptied] = deque()
+        self._arrived = asyncio.Event()
+        self._stream: ReplicationStream | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._last_commit_us = 0
+        self._confirmed_s = 0.0
+
+    # Opening and closing --------------------------------------------------------------
+
+    def open_soon(self) -> asyncio.Task[None]:
+        """Start streaming if nothing is; the task ends once changes are streamed."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        return self._opening
+
+    async def close(self) -> None:
+        """Stop streaming and delivering."""
+        tasks = [t for t in (self._opening, self._delivering) if t is not None]
+        self._opening = self._delivering = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self._queue.clear()
+        await self.checker.close()
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether changes are being read."""
+        return self._stream is not None and self._stream.is_open
+
+    @property
+    def waiting(self) -> int:
+        """How many changes were read and not yet delivered."""
+        return len(self._queue)
+
+    def tick(self, now_s: float, unix_s: float) -> None:
+        """Confirm what was read, now and then."""
+        if self._stream is not None and now_s - self._confirmed_s >= CONFIRM_S:
+            self._confirmed_s = now_s
+            self._stream.confirm(unix_s)
+
+    async def _open(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                publications = await self._publications()
+                dsn = self._service.project.database.dsn(LOGIN)
+                stream = ReplicationStream(dsn, publications, self)
+                await stream.open()
+                break
+            except (
+                ReplicationError,
+                DatabaseUnavailableError,
+                asyncpg.PostgresError,
+            ) as exc:
+                log.warning("no replication stream: %s", exc)
+                await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+        self._stream = stream
+        if self._delivering is None:
+            self._delivering = asyncio.get_running_loop().create_task(self._deliver())
+
+    async def _publications(self) -> list[str]:
+        async with self._service.database.connection() as connection:
+            wanted = [self._settings.publication, MESSAGES_PUBLICATION]
+            records = await connection.fetch(PUBLICATIONS_SQL, wanted)
+            found = [record["pubname"] for record in records]
+            if MESSAGES_PUBLICATION not in found:
+                await connection.execute(
+                    f"create publication {MESSAGES_PUBLICATION}"
+                    " for table realtime.messages"
+                )
+                found.append(MESSAGES_PUBLICATION)
+        return found
+
+    # Subscribing ----------------------------------------------------------------------
+
+    def subscribe(self, channel: Channel, bindings: Iterable[Binding]) -> None:
+        """Subscribe ``channel`` in the background; it is told how that went."""
+        self._service.spawn(self._subscribe(channel, tuple(bindings)))
+
+    def unsubscribe(self, channel: Channel) -> None:
+        """Deliver nothing more to ``channel``."""
+        if channel.subscription is not None:
+            self.registry.remove(channel.subscription)
+            channel.subscription = None
+
+    def resubscribe(self, channel: Channel) -> None:
+        """Judge by the channel's new identity from now on."""
+        if channel.subscription is not None:
+            channel.subscription.identity = channel.identity
+            channel.system("ok", EXTENSION, SUBSCRIBED)
+
+    async def _subscribe(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
+        try:
+            watches = read_watches(bindings)
+            await self._stream_publication()
+            async with self._service.database.connection() as connection:
+                since_lsn = await check_watches(
+                    connection,
+                    self._settings.publication,
+                    watches,
+                    channel.identity.role,
+                )
+        except SubscriptionError as exc:
+            if channel.bus is not None:
+                channel.system("error", EXTENSION, str(exc))
+            return
+        except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
+            log.warning("subscription not checked: %s", exc)
+            await self._service.clock.sleep(RETRY_S[-1])
+            if channel.bus is not None:
+                self.subscribe(channel, bindings)
+            return
+        if channel.bus is None:
+            return
+        channel.subscription = Subscription(channel, watches, since_lsn)
+        self.registry.add(channel.subscription)
+        channel.system("ok", EXTENSION, SUBSCRIBED)
+
+    async def _stream_publication(self) -> None:
+        """Wait for a stream that carries the project's publication, if there is one."""
+        await asyncio.shield(self.open_soon())
+        stream = self._stream
+        if stream is None or self._settings.publication in stream.publications:
+            return
+        if self._settings.publication in await self._publications():
+            # Created since: start over with it; nobody watches its tables yet.
+            stream.close()
+            self._opening = None
+            await asyncio.shield(self.open_soon())
+
+    # What the stream tells ------------------------------------------------------------
+
+    def receive_change(self, change: Change, begin: Begin) -> None:
+        """Queue one change, or broadcast it if it is a stored message."""
+        relation = change.relation
+        self._last_commit_us = begin.commit_us
+        if relation.schema == "realtime" and relation.name.startswith("messages"):
+            if change.operation == "INSERT":
+                self._service.broadcast_stored(change)
+            return
+        self._service.metrics.changes_decoded += 1
+        if not self.registry.of_table(relation.schema, relation.name):
+            return
+        self._queue.append(Item(0, change, begin.commit_us, begin.xid, begin.final_lsn))
+        if len(self._queue) >= self._settings.unseen_change_limit and self._stream:
+            self._stream.pause()
+
+    def receive_truncate(self, truncate: Truncate, begin: Begin) -> None:
+        """Queue that tables were emptied."""
+        self._last_commit_us = begin.commit_us
+        for relation in truncate.relations:
+            if self.registry.of_table(relation.schema, relation.name):
+                self._queue.append(_Emptied(relation))
+
+    def turn_ended(self) -> None:
+        """Wake the delivery."""
+        if self._queue:
+            self._arrived.set()
+
+    def stream_lost(self, error: ReplicationError) -> None:
+        """Open a new stream and tell subscribers what the gap may have cost."""
+        log.warning("replication stream lost: %s", error)
+        self._service.metrics.replication_restarts += 1
+        self._stream = self._opening = None
+        self._service.spawn(self._recover())
+
+    async def _recover(self) -> None:
+        lost_after_us = self._last_commit_us
+        since = ""
+        if lost_after_us:
+            since = f" after {commit_timestamp(lost_after_us)}"
+        await asyncio.shield(self.open_soon())
+        now = self._service.clock.now()
+        until = commit_timestamp(int(now.timestamp() * 1_000_000))
+        text = (
+            "The replication connection was lost and is back:"
+            f" changes committed{since} and before {until} may be missing"
+        )
+        for subscription in list(self.registry):
+            subscription.channel.system("error", EXTENSION, text)
+            subscription.channel.system("ok", EXTENSION, SUBSCRIBED)
+
+    # Delivering -----------------------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue:
+                await self._deliver_next()
+
+    async def _deliver_next(self) -> None:
+        first = self._queue[0]
+        if isinstance(first, _Emptied):
+            self._queue.popleft()
+            self._announce_truncate(first.relation)
+            return
+        items: list[Item] = []
+        while self._queue and len(items) < MAX_BATCH:
+            entry = self._queue[0]
+            if isinstance(entry, _Emptied):
+                break
+            items.append(entry._replace(place=len(items)))
+            self._queue.popleft()
+        try:
+            await self._deliver_batch(items)
+        except Exception as exc:
+            # A batch that breaks us must not end the feed; its readers are told.
+            log.exception("a batch of changes was lost")
+            self._service.metrics.internal_errors += 1
+            self._lose(items, f"internal error ({type(exc).__name__})")
+        if self._stream and len(self._queue) < self._settings.unseen_change_limit / 2:
+            self._stream.resume()
+
+    async def _deliver_batch(self, items: list[Item]) -> None:
+        waiting: set[Subscription] | None = None
+        while waiting is None or waiting:
+            identities = {s: s.identity for s in self.registry}
+            letters = await self._letters_when_possible(items, waiting)
+            # Who took on another identity meanwhile is judged again by that one.
+            waiting = {
+                subscription
+                for subscription, identity in identities.items()
+                if subscription.is_live
+                and subscription.identity is not identity
+                and (waiting is None or subscription in waiting)
+            }
+            self._post(letters, waiting)
+
+    async def _letters_when_possible(
+        self, items: list[Item], only: set[Subscription] | None
+    ) -> list[Letters]:
+        attempt = 0
+        while True:
+            try:
+                return await self._letters(items, only)
+            except (DatabaseUnavailableError, *CONNECT_ERRORS) as exc:
+                log.warning("changes wait for the database: %s", exc)
+                await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+
+    async def _letters(
+        self, items: list[Item], only: set[Subscription] | None
+    ) -> list[Letters]:
+        letters: list[Letters] = []
+        for relation, some in by_relation(items).values():
+            subscriptions = [
+                subscription
+                for subscription in self.registry.of_table(
+                    relation.schema, relation.name
+                )
+                if only is None or subscription in only
+            ]
+            if not subscriptions:
+                continue
+            table = await self._table(relation)
+            if table is None:
+                text = f"{relation.schema}.{relation.name} does not exist any more"
+                letters += [Letters(s, (), len(some), text) for s in subscriptions]
+                continue
+            connection = await self.checker.connection()
+            batch = TableBatch(table, some, self.checker, connection, self._settings)
+            try:
+                letters += await batch.letters(subscriptions)
+            except asyncpg.PostgresError as exc:
+                if connection.is_closed():
+                    raise unavailable(exc) from exc
+                self._tables.pop(relation.oid, None)
+                letters += [Letters(s, (), len(some), str(exc)) for s in subscriptions]
+        return letters
+
+    async def _table(self, relation: Relation) -> Table | None:
+        known = self._tables.get(relation.oid)
+        if known is None or known[0] is not relation:
+            table = await load_table(await self.checker.connection(), relation)
+            known = self._tables[relation.oid] = relation, table
+        return known[1]
+
+    def _post(self, letters: list[Letters], waiting: set[Subscription]) -> None:
+        frames: dict[Subscription, list[tuple[int, bytes]]] = {}
+        for letter in letters:
+            subscription = letter.subscription
+            if not subscription.is_live or subscription in waiting:
+                continue
+            if letter.failed:
+                self._tell_failure(subscription, letter)
+            if letter.frames:
+                if subscription in frames:
+                    merged = [*frames[subscription], *letter.frames]
+                    frames[subscription] = sorted(merged, key=lambda frame: frame[0])
+                else:
+                    frames[subscription] = list(letter.frames)
+        meter = self._service.quotas.changes
+        for subscription, some in frames.items():
+            if meter.exceeded:
+                self._tell_over_quota(subscription, len(some))
+                continue
+            meter.add(len(some))
+            self._service.metrics.changes_delivered += len(some)
+            socket = subscription.channel.socket
+            socket.send(b"".join([frame for _, frame in some]))
+
+    def _lose(self, items: list[Item], reason: str) -> None:
+        for relation, some in by_relation(items).values():
+            for subscription in self.registry.of_table(relation.schema, relation.name):
+                self._tell_failure(
+                    subscription, Letters(subscription, (), len(some), reason)
+                )
+
+    def _tell_failure(self, subscription: Subscription, letter: Letters) -> None:
+        self._service.metrics.changes_lost += letter.failed
+        text = f"{letter.failed} changes could not be delivered: {letter.failure}"
+        subscription.channel.system("error", EXTENSION, text)
+
+    def _tell_over_quota(self, subscription: Subscription, count: int) -> None:
+        self._service.metrics.changes_lost += count
+        text = f"{TOO_MANY_CHANGES}: {count} changes were not delivered"
+        subscription.channel.system("error", EXTENSION, text)
+
+    def _announce_truncate(self, relation: Relation) -> None:
+        text = f"{relation.schema}.{relation.name} was truncated"
+        for subscription in self.registry.of_table(relation.schema, relation.name):
+            subscription.channel.system("ok", EXTENSION, text)

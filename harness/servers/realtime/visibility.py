@@ -1,0 +1,290 @@
+"""Which of a batch of changed rows each subscriber may see, decided by PostgreSQL.
+
+One call of a generated function (:mod:`.visibility_sql`) judges a batch for all who
+share a role; those with equal claims share one judgement.  A policy that raises costs
+the rows for which it raises and nothing else; one that takes too long costs those whose
+claims make it slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+
+from harness.db.address import DatabaseAddress
+from harness.servers.realtime.database import (
+    CONNECT_ERRORS,
+    LOGIN,
+    unavailable,
+)
+from harness.servers.realtime.policies import policy_condition
+from harness.servers.realtime.tables import Table
+from harness.servers.realtime.visibility_sql import (
+    ALL_ROWS,
+    FAILED,
+    NOT_YET,
+    check_function,
+    old_rows_function,
+    parameters,
+)
+
+__all__ = ["Claims", "Failure", "Question", "Verdict", "VisibilityChecker"]
+
+RETRY_S = 0.001
+CANCELED = "Query was cancelled, please try again"
+log = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Claims to judge by; ``members`` are the rows in question, ``None`` for all."""
+
+    json: str
+    sub: str
+    members: tuple[int, ...] | None = None
+
+
+class Failure(NamedTuple):
+    """Rows that could not be judged for some claims, and what PostgreSQL said."""
+
+    claims: int
+    rows: tuple[int, ...]
+    text: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a batch of rows is to each set of claims.
+
+    ``visible`` holds row positions by the position of the claims, ``None`` for all
+    rows that still exist (``present``); ``columns`` are those the role may read.
+    """
+
+    columns: frozenset[str] = frozenset()
+    present: frozenset[int] = frozenset()
+    visible: dict[int, frozenset[int]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Question(NamedTuple):
+    """Rows of a table to judge for one role.
+
+    ``rows`` are primary keys or, with ``is_old``, single JSON objects of old values.
+    ``xids`` are the transactions that must be visible first.
+    """
+
+    table: Table
+    role: str
+    rows: Sequence[tuple[str, ...]]
+    xids: Sequence[int]
+    is_old: bool = False
+
+    @property
+    def key_columns(self) -> int:
+        """How many arrays name the rows."""
+        return 1 if self.is_old else len(self.table.key)
+
+
+class VisibilityChecker:
+    """Judges batches on one connection of its own, opened when first asked."""
+
+    def __init__(self, address: DatabaseAddress, timeout_ms: int) -> None:
+        self._address = address
+        self._timeout_ms = timeout_ms
+        self._connection: Connection | None = None
+        self._functions: dict[tuple[int, str, bool, bool], tuple[Table, str]] = {}
+        self._numbers = itertools.count(1)
+        self.checks = 0
+        self.waited_for_commit = 0
+
+    async def check(self, question: Question, claims: Sequence[Claims]) -> Verdict:
+        """Judge the rows in question for each set of claims.
+
+        Raises :class:`~.database.DatabaseUnavailableError`; the connection is then
+        opened anew the next time.
+        """
+        verdict = Verdict()
+        rows = question.rows
+        deadline_s = time.monotonic() + 2 * self._timeout_ms / 1000
+        pending = [list(range(len(claims)))]
+        while pending:
+            some = pending.pop()
+            part = [claims[position] for position in some]
+            try:
+                answer = await self._call(question, part)
+            except asyncpg.QueryCanceledError:
+                if len(some) == 1 or time.monotonic() > deadline_s:
+                    _fail_all(verdict, some, claims, len(rows), CANCELED)
+                else:
+                    half = len(some) // 2
+                    pending += [some[half:], some[:half]]
+                continue
+            except asyncpg.PostgresError as exc:
+                _fail_all(verdict, some, claims, len(rows), str(exc))
+                continue
+            self.checks += sum(
+                len(rows) if c.members is None else len(c.members) for c in part
+            )
+            _read(verdict, answer, some)
+        return verdict
+
+    async def connection(self) -> Connection:
+        """Return the checker's connection; raises when there can be none."""
+        if self._connection is None or self._connection.is_closed():
+            self._functions.clear()
+            try:
+                self._connection = await asyncpg.connect(
+                    **self._address.connect_args(LOGIN),
+                    server_settings={
+                        "application_name": "realtime_visibility",
+                        "search_path": "public, extensions",
+                        "statement_timeout": str(self._timeout_ms),
+                        # One plan per function: planning costs more than the check.
+                        "plan_cache_mode": "force_generic_plan",
+                        "jit": "off",
+                    },
+                )
+            except (*CONNECT_ERRORS, asyncpg.PostgresError) as exc:
+                raise unavailable(exc) from exc
+        return self._connection
+
+    async def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _call(
+        self, question: Question, claims: Sequence[Claims]
+    ) -> list[asyncpg.Record]:
+        arguments = _arguments(question, claims)
+        try:
+            return await self._fetch(question, arguments, careful=False)
+        except asyncpg.QueryCanceledError:
+            raise
+        except asyncpg.PostgresError as exc:
+            log.info("a policy of %s failed: %s", question.table.qualified_name, exc)
+            return await self._fetch(question, arguments, careful=True)
+
+    async def _fetch(
+        self, question: Question, arguments: list[Any], *, careful: bool
+    ) -> list[asyncpg.Record]:
+        connection = await self.connection()
+        try:
+            name = await self._function(connection, question, careful=careful)
+            placeholders = parameters(question.key_columns)
+            query = f"select * from pg_temp.{name}({placeholders})"
+            while True:
+                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                if rows[0]["who"] != NOT_YET:
+                    return rows
+                self.waited_for_commit += 1
+                await asyncio.sleep(RETRY_S)
+        except CONNECT_ERRORS as exc:
+            connection.terminate()
+            raise unavailable(exc) from exc
+        except asyncpg.PostgresError as exc:
+            if connection.is_closed():
+                raise unavailable(exc) from exc
+            raise
+
+    async def _function(
+        self, connection: Connection, question: Question, *, careful: bool
+    ) -> str:
+        table, role, _, _, is_old = question
+        key = table.relation.oid, role, is_old, careful
+        known = self._functions.get(key)
+        if known is not None and known[0] is table:
+            return known[1]
+        if known is not None:
+            del self._functions[key]
+            await connection.execute(f"drop function if exists pg_temp.{known[1]}")
+        # One function a role: PostgreSQL plans anew whenever a plan's role changes.
+        name = f"visible_{table.relation.oid}_{next(self._numbers)}"
+        if is_old:
+            condition = await policy_condition(connection, table, role)
+            sql = old_rows_function(name, table, condition, careful=careful)
+        else:
+            sql = check_function(name, table, careful=careful)
+        await connection.execute(sql)
+        self._functions[key] = table, name
+        return name
+
+
+def _arguments(question: Question, claims: Sequence[Claims]) -> list[Any]:
+    rows = question.rows
+    columns = [[row[i] for row in rows] for i in range(question.key_columns)]
+    members: list[int] = []
+    ends: list[int] = []
+    for one in claims:
+        if one.members is None:
+            ends.append(-1)
+        else:
+            members.extend(position + 1 for position in one.members)
+            ends.append(len(members))
+    return [
+        *columns,
+        question.role,
+        [one.json for one in claims],
+        [one.sub for one in claims],
+        ends,
+        members,
+        list(question.xids),
+    ]
+
+
+def _read(verdict: Verdict, rows: list[asyncpg.Record], some: list[int]) -> None:
+    position_of: dict[tuple[int, int], list[int]] = {}
+    for who, addresses, members, columns, subject, failure in rows:
+        if who == ALL_ROWS:
+            verdict.columns = frozenset(columns)
+            for position, address in enumerate(addresses or ()):
+                if address is not None:
+                    position_of.setdefault(address, []).append(position)
+            verdict.present = frozenset(
+                position for positions in position_of.values() for position in positions
+            )
+        elif who == FAILED:
+            lost = tuple(member - 1 for member in members)
+            verdict.failures.append(Failure(some[subject - 1], lost, failure))
+        else:
+            seen = _positions(verdict, position_of, addresses, members)
+            claims = some[who - 1]
+            verdict.visible[claims] = verdict.visible.get(claims, frozenset()) | seen
+
+
+def _positions(
+    verdict: Verdict,
+    position_of: dict[tuple[int, int], list[int]],
+    addresses: list[tuple[int, int]] | None,
+    members: list[int] | None,
+) -> frozenset[int]:
+    if members is not None:
+        return frozenset(member - 1 for member in members)
+    if not addresses:
+        return verdict.present
+    return frozenset(
+        position for address in addresses for position in position_of[address]
+    )
+
+
+def _fail_all(
+    verdict: Verdict,
+    some: list[int],
+    claims: Sequence[Claims],
+    count: int,
+    text: str,
+) -> None:
+    for position in some:
+        members = claims[position].members
+        rows = tuple(range(count)) if members is None else members
+        verdict.failures.append(Failure(position, rows, text))

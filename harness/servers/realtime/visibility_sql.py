@@ -1,0 +1,262 @@
+"""The SQL of the visibility check: a function for one table, generated from its key.
+
+It finds the rows by primary key, then for each distinct set of claims selects them
+through the policies as the role.  Rows are selected by their physical address, found in
+the same snapshot: an index is of no use behind a policy when its comparison is not
+leakproof, an address always is, and it costs half as much.  A role that holds SELECT on
+some columns only cannot ask for addresses; it, and partitioned tables, go by key.
+
+Result rows: ``who`` is :data:`ALL_ROWS` (first: addresses of all rows, columns that the
+role may read), :data:`NOT_YET` (a transaction is not visible yet: ask again),
+:data:`FAILED` (``subject``, ``members``, ``failure``), or the position of the claims in
+question, with the rows they see; empty addresses mean all that were asked for.
+
+:func:`old_rows_function` judges rows that were deleted or changed since: it applies the
+text of the policies to the values that the log still holds.
+"""
+
+from __future__ import annotations
+
+from harness.servers.realtime.tables import Table, quote_identifier
+
+__all__ = [
+    "ALL_ROWS",
+    "FAILED",
+    "NOT_YET",
+    "check_function",
+    "old_rows_function",
+    "parameters",
+]
+
+ALL_ROWS, NOT_YET, FAILED = 0, -1, -2
+
+DECLARATIONS = """
+create function pg_temp.{name}(
+    {key_parameters}, _role text, _claims text[], _subs text[], _ends int[],
+    _members int[], _xids bigint[]
+) returns table (who int, addresses tid[], members int[], columns text[], subject int,
+    failure text)
+language plpgsql stable as $check$
+declare
+    _all tid[];
+    _set tid[];
+    _some int[];
+    _found int[];
+    _starts int[];
+    _stops int[];
+    _start int;
+    _stop int;
+    _present int;
+    _first int := 1;
+    _high bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+    _by_address boolean;
+    _old {table}[];
+    _ignored text;
+begin
+"""
+FIND_BY_KEY = """
+    if exists (
+        select from unnest(_xids) as x
+        -- The stream names transactions by the low half of their id.
+        where not pg_visible_in_snapshot(
+            ((_high & ~4294967295) + x + case
+                when x - (_high & 4294967295) > 2147483648 then -4294967296
+                when (_high & 4294967295) - x > 2147483648 then 4294967296
+                else 0
+            end)::text::xid8, pg_current_snapshot())
+    ) then
+        who := {not_yet};
+        return next;
+        return;
+    end if;
+    select array_agg({address} order by p.i), count({address}) into _all, _present
+    from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
+    left join {table} as t on {key_join};
+    columns := array(
+        select a.attname from pg_catalog.pg_attribute a
+        where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped
+            and has_column_privilege(_role, {oid}::oid, a.attnum, 'SELECT'));
+    who := {all_rows};
+    addresses := _all;
+    return next;
+    if not columns @> {key_names} then
+        return;
+    end if;
+    columns := null;
+    addresses := null;
+    _by_address := {may_use_address}
+        and has_table_privilege(_role, {oid}::oid, 'SELECT');
+"""
+# Rows that are gone are judged by the text of the policies, as PostgreSQL prints it.
+FIND_OLD_ROWS = """
+    select array_agg(jsonb_populate_record(null::{table}, p.k0::jsonb) order by p.i)
+    into _old from unnest(_k0) with ordinality as p (k0, i);
+    who := {all_rows};
+    columns := array[]::text[];
+    return next;
+    columns := null;
+    _by_address := false;
+"""
+LOOP_HEAD = """
+    _ignored := set_config('role', _role, true);
+    for k in 1 .. cardinality(_claims) loop
+        _ignored := set_config('request.jwt.claims', _claims[k], true);
+        _ignored := set_config('request.jwt.claim.sub', _subs[k], true);
+        _some := null;
+        if _ends[k] >= 0 then
+            _some := _members[_first : _ends[k]];
+            _first := _ends[k] + 1;
+        end if;
+"""
+SELECT_BY_ADDRESS = """
+select array_agg(n.ctid) into addresses from {table} n where n.ctid = any(_set);
+"""
+SELECT_BY_KEY = """
+select array_agg(p.i) into members
+from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
+join {table} as t on {key_join}
+where _some is null or p.i = any(_some);
+"""
+SELECT_OLD_ROWS = """
+select array_agg({position}) into members
+from unnest(_old) with ordinality as {alias} ({column_names}, {position})
+where (_some is null or {position} = any(_some)) and ({condition});
+"""
+FAST_LOOP = """
+        if _by_address then
+            if _some is null then
+                _set := _all;
+            else
+                _set := array(select _all[x] from unnest(_some) as x);
+            end if;
+            {select_by_address}
+            if _some is null and cardinality(addresses) = _present then
+                addresses := '{{}}';
+            end if;
+        else
+            {select_by_key}
+        end if;
+        if addresses is not null or members is not null then
+            who := k;
+            return next;
+            addresses := null;
+            members := null;
+        end if;
+    end loop;
+    _ignored := set_config('role', 'none', true);
+end
+$check$
+"""
+# Halves what fails until single rows are left: those alone are lost.
+CAREFUL_LOOP = """
+        _found := coalesce(_some, array(select generate_series(1, {key_count})));
+        _starts := array[1];
+        _stops := array[cardinality(_found)];
+        while cardinality(_starts) > 0 loop
+            _start := _starts[cardinality(_starts)];
+            _stop := _stops[cardinality(_stops)];
+            _starts := _starts[: cardinality(_starts) - 1];
+            _stops := _stops[: cardinality(_stops) - 1];
+            continue when _start > _stop;
+            begin
+                _some := _found[_start : _stop];
+                if _by_address then
+                    _set := array(select _all[x] from unnest(_some) as x);
+                    {select_by_address}
+                else
+                    {select_by_key}
+                end if;
+                if addresses is not null or members is not null then
+                    who := k;
+                    return next;
+                end if;
+            exception when others then
+                if _start = _stop then
+                    who := {failed};
+                    subject := k;
+                    members := array[_found[_start]];
+                    failure := sqlerrm;
+                    return next;
+                    failure := null;
+                else
+                    _starts := _starts || array[(_start + _stop) / 2 + 1, _start];
+                    _stops := _stops || array[_stop, (_start + _stop) / 2];
+                end if;
+            end;
+            addresses := null;
+            members := null;
+        end loop;
+    end loop;
+    _ignored := set_config('role', 'none', true);
+end
+$check$
+"""
+
+
+def check_function(name: str, table: Table, *, careful: bool) -> str:
+    """Return the statement that creates the check of ``table``.
+
+    The careful form survives policies that raise, at the price of a subtransaction per
+    set of claims.
+    """
+    aliases = [f"k{i}" for i in range(len(table.key))]
+    parts = {
+        "name": name,
+        "table": table.qualified_name,
+        "oid": str(table.relation.oid),
+        "address": "null::tid" if table.is_partitioned else "t.ctid",
+        "may_use_address": str(not table.is_partitioned).lower(),
+        "key_parameters": ", ".join(f"_{alias} text[]" for alias in aliases),
+        "key_arrays": ", ".join(
+            f"_{alias}::{column.sql_type}[]"
+            for alias, column in zip(aliases, table.key, strict=True)
+        ),
+        "key_aliases": ", ".join(aliases),
+        "key_count": f"cardinality(_{aliases[0]})",
+        "key_join": " and ".join(
+            f"t.{quote_identifier(column.name)} = p.{alias}"
+            for alias, column in zip(aliases, table.key, strict=True)
+        ),
+        "key_names": _text_array([column.name for column in table.key]),
+        "not_yet": str(NOT_YET),
+        "all_rows": str(ALL_ROWS),
+        "failed": str(FAILED),
+    }
+    parts["select_by_address"] = SELECT_BY_ADDRESS.format(**parts)
+    parts["select_by_key"] = SELECT_BY_KEY.format(**parts)
+    loop = CAREFUL_LOOP if careful else FAST_LOOP
+    return (DECLARATIONS + FIND_BY_KEY + LOOP_HEAD + loop).format(**parts)
+
+
+def old_rows_function(name: str, table: Table, condition: str, *, careful: bool) -> str:
+    """Return the statement that creates the check of rows that are no more.
+
+    ``condition`` is what the policies demand, over the table's own column names.  The
+    rows are given as JSON objects in place of a key.
+    """
+    parts = {
+        "name": name,
+        "table": table.qualified_name,
+        "key_parameters": "_k0 text[]",
+        "key_count": "cardinality(_k0)",
+        "alias": quote_identifier(table.relation.name),
+        "column_names": ", ".join(quote_identifier(c.name) for c in table.columns),
+        "position": '"position of the old row"',
+        "condition": condition,
+        "select_by_address": "",
+        "all_rows": str(ALL_ROWS),
+        "failed": str(FAILED),
+    }
+    parts["select_by_key"] = SELECT_OLD_ROWS.format(**parts)
+    loop = CAREFUL_LOOP if careful else FAST_LOOP
+    return (DECLARATIONS + FIND_OLD_ROWS + LOOP_HEAD + loop).format(**parts)
+
+
+def parameters(keys: int) -> str:
+    """Return the placeholders of a call with ``keys`` key columns."""
+    return ", ".join(f"${i + 1}" for i in range(keys + 6))
+
+
+def _text_array(names: list[str]) -> str:
+    quoted = ("'" + name.replace("'", "''") + "'" for name in names)
+    return f"array[{', '.join(quoted)}]::text[]"

@@ -1,0 +1,71 @@
+"""The measured message: which stream, which number, when it was meant to be sent.
+
+The three numbers have a fixed width, so that a subscriber reads them by position,
+without parsing the JSON around them::
+
+    {...,"probe":"<stream 6 digits>:<sequence 10 digits>:<nanoseconds 19 digits>"...}
+
+It may stand anywhere in a message, as a broadcast's field or a row's column, with or
+without the space that PostgreSQL writes after a colon.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.errors import LocalProtocolError
+
+__all__ = ["Probe", "broadcast_payload", "probe_text", "read_probe"]
+
+MARK = b'"probe":'
+MARK_LENGTH = len(MARK)
+STREAM_DIGITS = 6
+SEQUENCE_DIGITS = 10
+TIME_DIGITS = 19
+SEQUENCE_AT = STREAM_DIGITS + 1
+TIME_AT = SEQUENCE_AT + SEQUENCE_DIGITS + 1
+LENGTH = TIME_AT + TIME_DIGITS
+
+
+class Probe(NamedTuple):
+    """What a message says of itself; ``intended_ns`` is on the monotonic clock."""
+
+    stream: int
+    sequence: int
+    intended_ns: int
+
+
+def probe_text(stream: int, sequence: int, intended_ns: int) -> str:
+    """Return the text of a probe; raises :class:`LocalProtocolError` when too wide."""
+    text = f"{stream:06}:{sequence:010}:{intended_ns:019}"
+    if len(text) != LENGTH:
+        raise LocalProtocolError(f"a probe number has too many digits: {text}")
+    return text
+
+
+def broadcast_payload(
+    stream: int, sequence: int, intended_ns: int, size_bytes: int
+) -> bytes:
+    """Return a JSON object of about ``size_bytes`` that carries a probe."""
+    text = probe_text(stream, sequence, intended_ns)
+    head = f'{{"probe":"{text}","pad":"'
+    return f'{head}{"x" * (size_bytes - len(head) - 2)}"}}'.encode()
+
+
+def read_probe(message: bytes) -> Probe | None:
+    """Return the probe in ``message``, or None when it carries none."""
+    at = message.find(MARK)
+    if at < 0:
+        return None
+    start = at + MARK_LENGTH
+    if message[start : start + 1] == b" ":
+        start += 1
+    start += 1  # the quotation mark
+    try:
+        return Probe(
+            int(message[start : start + STREAM_DIGITS]),
+            int(message[start + SEQUENCE_AT : start + TIME_AT - 1]),
+            int(message[start + TIME_AT : start + LENGTH]),
+        )
+    except ValueError:
+        return None

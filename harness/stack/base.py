@@ -46,6 +46,8 @@ class Stack:
         self._control: ControlClient | None = None
         self._templates: TemplateStore | None = None
         self._templates_lock = asyncio.Lock()
+        self._drops: set[asyncio.Task[None]] = set()
+        self._drop_lock = asyncio.Lock()
         self._pools: dict[str, ClonePool | None] = {}
 
     async def __aenter__(self) -> Self:
@@ -68,6 +70,8 @@ class Stack:
 
     async def stop(self) -> None:
         """Let go of the connections; drivers stop their processes too."""
+        if self._drops:
+            await asyncio.gather(*self._drops)
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             if pool is not None:
@@ -104,6 +108,10 @@ class Stack:
         await self._register(ref, database, settings)
         return self._project(ref, database)
 
+    async def create_database(self, schema: Sequence[Path] = ()) -> DatabaseAddress:
+        """Return a database with ``sql/platform`` and ``schema``, served by nobody."""
+        return await self._clone(schema)
+
     async def apply(self, project: Project, schema: Sequence[Path]) -> None:
         """Apply the folders of ``schema`` to the database of ``project`` (again)."""
         connection = await project.connect()
@@ -114,11 +122,17 @@ class Stack:
             await connection.close()
 
     async def drop_project(self, project: Project) -> None:
-        """Remove a project: its services, objects and database."""
+        """Remove a project: its services and objects now, its database soon after."""
         await self.control.unregister(project.ref)
         self.registered.pop(project.ref, None)
-        async with self._templates_lock:
-            await (await self._store()).drop(project.database.dbname)
+        task = asyncio.create_task(self._drop_database(project.database.dbname))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    async def _drop_database(self, dbname: str) -> None:
+        # On a connection of its own: dropping is slow and nobody waits for it.
+        async with self._drop_lock, (await self._store()).sibling() as store:
+            await store.drop(dbname)
 
     async def serve_default(
         self, schema: Sequence[Path] = (), *, settings: ProjectSettings | None = None

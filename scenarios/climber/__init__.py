@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.resources import sql_root
 from harness.scenario import Scenario
 
 __all__ = ["SCENARIO"]
@@ -22,4 +23,6 @@ SCENARIO = Scenario(
     schema=("climber",),
     draft=("climber/draft",),
     suite=_HERE,
+    rules=sql_root() / "climber" / "rules.toml",
+    load="climber-200",
 )

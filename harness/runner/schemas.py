@@ -1,0 +1,45 @@
+"""What ``harness check`` and ``harness diff`` are pointed at, made into a database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.db.address import DatabaseAddress
+from harness.errors import UsageError
+from harness.stack.base import Stack
+
+__all__ = ["SchemaUnderTest", "schema_under_test"]
+
+RULES = "rules.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaUnderTest:
+    """A schema by name; ``make`` gives a database of a stack that holds it."""
+
+    name: str
+    make: Callable[[Stack], Awaitable[DatabaseAddress]]
+    rules: Path | None = None
+
+
+def schema_under_test(name: str) -> SchemaUnderTest | None:
+    """Return the schema that ``name`` names, or ``None`` if it names nothing."""
+    if name.startswith(("postgres://", "postgresql://")):
+        return _of_database(name)
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    if not list(folder.glob("*.sql")) and not (folder / "migrations").is_dir():
+        raise UsageError(f"no SQL files in {name}")
+    rules = folder / RULES
+    return SchemaUnderTest(
+        name=folder.name if folder.name != "draft" else f"{folder.parent.name}/draft",
+        make=lambda stack: stack.create_database((folder,)),
+        rules=rules if rules.is_file() else None,
+    )
+
+
+def _of_database(url: str) -> SchemaUnderTest:
+    raise UsageError(f"cannot copy {url}")

@@ -26,6 +26,7 @@ from harness.events import (
     Undecided,
     Verdict,
 )
+from harness.policies import properties_functions as functions
 from harness.policies import properties_rows as rows
 from harness.policies import properties_writes as writes
 from harness.policies.cases import Violation
@@ -42,6 +43,7 @@ from harness.policies.population import (
 from harness.policies.probing import Prober
 from harness.policies.rules import RuleSet, declared_rules_hold
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
+from harness.policies.shadowing import functions_resist_shadowing
 from harness.policies.shrinking import Shrinker
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import Values
@@ -66,6 +68,11 @@ PROPERTIES: tuple[Property, ...] = (
     writes.rows_are_not_handed_over,
     writes.moves_stay_within_insert_rights,
     writes.legitimate_actions_succeed,
+    functions.functions_work,
+    functions.functions_change_nothing_of_others,
+    functions.functions_reveal_nothing_hidden,
+    functions.functions_create_what_their_owner_sees,
+    functions_resist_shadowing,
 )
 
 
@@ -240,7 +247,6 @@ class _Run:
                     severity=clearest.severity,
                     note=note,
                     hint=clearest.hint,
-                    repeat=f"seed {self.seed}",
                     witness=write_witness(shrunk, trial.catalog),
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,7 @@ class RunSession:
     ) -> None:
         self.what = what
         self.seed = seed
+        self._repeat = command if "--seed" in command else f"{command} --seed {seed}"
         self.tally = Tally()
         self._closed = False
         self._clock = SystemClock()
@@ -104,6 +106,8 @@ class RunSession:
     def emit(self, event: Event) -> None:
         """Stamp ``event`` with the time of the run and hand it to every writer."""
         self.tally.count(event)
+        if isinstance(event, Finding) and not event.repeat:
+            event = dataclasses.replace(event, repeat=self._repeat)
         self._stream.emit(event)
 
     @contextmanager

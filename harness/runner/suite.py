@@ -73,7 +73,7 @@ def _pytest_command(
 ) -> list[str]:
     argv = [
         sys.executable, "-m", "pytest", str(folder),
-        "-p", "no:cacheprovider", "-q", "--no-header", "--color=no",
+        "-p", "no:cacheprovider", "-q", "--no-header", "--color=no", "--tb=short",
         f"--alluredir={report_dir / 'allure'}",
         f"--hypothesis-seed={seed}",
     ]  # fmt: skip

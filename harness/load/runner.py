@@ -147,14 +147,26 @@ async def _generate(spec: Path, workers: int) -> AsyncGenerator[dict[str, Any], 
         if workers == 1:
             chief = await stack.enter_async_context(_process(spec, "--role", "local"))
         else:
-            port = str(_free_port())
-            master = ("--role", "master", "--port", port)
-            chief = await stack.enter_async_context(_process(spec, *master))
-            for index in range(workers):
-                mine = ("--role", "worker", "--port", port, "--index", str(index))
-                await stack.enter_async_context(_process(spec, *mine))
+            chief = await stack.enter_async_context(_distributed(spec, workers))
         async for record in chief.records():
             yield record
+
+
+@contextlib.asynccontextmanager
+async def _distributed(spec: Path, workers: int) -> AsyncIterator[GeneratorProcess]:
+    """Start a master and its workers; a worker that dies takes the run with it."""
+    port = str(_free_port())
+    async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
+        master = ("--role", "master", "--port", port)
+        chief = await stack.enter_async_context(_process(spec, *master))
+        tasks = []
+        for index in range(workers):
+            mine = ("--role", "worker", "--port", port, "--index", str(index))
+            worker = await stack.enter_async_context(_process(spec, *mine))
+            tasks.append(watchers.create_task(worker.check_end()))
+        yield chief
+        for task in tasks:
+            task.cancel()
 
 
 class GeneratorProcess:
@@ -169,6 +181,10 @@ class GeneratorProcess:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             yield orjson.loads(line)
+        await self.check_end()
+
+    async def check_end(self) -> None:
+        """Wait until it has ended; raises :class:`StackError` unless it ended well."""
         if await self.process.wait():
             tail = self._errors.read_bytes()[-STDERR_TAIL_BYTES:]
             raise StackError(

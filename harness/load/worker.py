@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Spec", "main"]
 
-WORKERS_TIMEOUT_S = 30.0
 LOOK_S = 0.1
 STDIN = 0
 
@@ -119,7 +118,7 @@ class Node:
 
     def serve(self, runner: Any) -> None:
         """Be a worker: carry the share until the master or the parent says stop."""
-        self._wait(lambda: runner.greenlet.dead)
+        self._wait(lambda: not len(runner.greenlet))  # Locust ends them on quit
         self._end(runner)
 
     def collect(self, runner: Any) -> None:
@@ -131,6 +130,8 @@ class Node:
         runner.register_message(kinds.FAILED, self._on_failed)
         if hasattr(runner, "clients"):
             self._wait(lambda: len(runner.clients.ready) >= self.spec.workers)
+        if self.is_orphan:
+            return
         runner.start(self.spec.workers, spawn_rate=self.spec.workers)
         self._wait(lambda: self.is_over)
         self._end(runner)

@@ -158,6 +158,51 @@ class ChangeFeed:
         """Subscribe ``channel`` in the background; it is told how that went."""
         self._service.spawn(self._subscribe(channel, tuple(bindings)))
 
+    async def _subscribe(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
+        self.settle(channel, await self.prepare(channel, bindings))
+
+    async def prepare(
+        self, channel: Channel, bindings: Iterable[Binding]
+    ) -> Subscription | SubscriptionError:
+        """Return the subscription that ``bindings`` ask for, or why there is none.
+
+        Waits until changes are streamed, and as long as there is no database.
+        """
+        attempt = 0
+        while True:
+            try:
+                watches = read_watches(bindings)
+                await self._stream_publication()
+                async with self._service.database.connection() as connection:
+                    since_lsn = await check_watches(
+                        connection,
+                        self._settings.publication,
+                        watches,
+                        channel.identity.role,
+                    )
+                return Subscription(channel, watches, since_lsn)
+            except SubscriptionError as exc:
+                return exc
+            except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
+                log.warning("subscription not checked: %s", exc)
+                await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+
+    def settle(
+        self, channel: Channel, subscription: Subscription | SubscriptionError
+    ) -> None:
+        """Make a subscription live, or tell the channel why it is not."""
+        if channel.bus is None:
+            return
+        if isinstance(subscription, SubscriptionError):
+            channel.system("error", EXTENSION, str(subscription))
+            return
+        # The token may have been refreshed while the database was asked.
+        subscription.identity = channel.identity
+        channel.subscription = subscription
+        self.registry.add(subscription)
+        channel.system("ok", EXTENSION, SUBSCRIBED)
+
     def unsubscribe(self, channel: Channel) -> None:
         """Deliver nothing more to ``channel``."""
         if channel.subscription is not None:
@@ -169,33 +214,6 @@ class ChangeFeed:
         if channel.subscription is not None:
             channel.subscription.identity = channel.identity
             channel.system("ok", EXTENSION, SUBSCRIBED)
-
-    async def _subscribe(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
-        try:
-            watches = read_watches(bindings)
-            await self._stream_publication()
-            async with self._service.database.connection() as connection:
-                since_lsn = await check_watches(
-                    connection,
-                    self._settings.publication,
-                    watches,
-                    channel.identity.role,
-                )
-        except SubscriptionError as exc:
-            if channel.bus is not None:
-                channel.system("error", EXTENSION, str(exc))
-            return
-        except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
-            log.warning("subscription not checked: %s", exc)
-            await self._service.clock.sleep(RETRY_S[-1])
-            if channel.bus is not None:
-                self.subscribe(channel, bindings)
-            return
-        if channel.bus is None:
-            return
-        channel.subscription = Subscription(channel, watches, since_lsn)
-        self.registry.add(channel.subscription)
-        channel.system("ok", EXTENSION, SUBSCRIBED)
 
     async def _stream_publication(self) -> None:
         """Wait for a stream that carries the project's publication, if there is one."""

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from harness.protocols.phoenix import BinaryBroadcast, Message, encode_json
 from harness.protocols.websocket import OP_TEXT, encode_frame
+from harness.servers.realtime.authorization import Access
 from harness.servers.realtime.fanout import (
     PRESENCE_DIFF,
     BinaryOutgoing,
@@ -230,7 +231,7 @@ class Channel:
             self._HANDLERS[message.event](self, message)
 
     def _join_again(self, message: Message) -> None:
-        self.socket.service.join(self.socket, message)
+        self.socket.service.joiner.join(self.socket, message)
 
     def _leave(self, message: Message) -> None:
         if message.join_ref is not None and message.join_ref != self.join_ref:
@@ -361,10 +362,10 @@ class Channel:
             self.presence_enabled = True
             self.bus.presences.add(self)
 
-    async def authorize(self) -> None:
-        """Ask PostgreSQL what the channel may read; raises when it is nothing."""
+    async def read_access(self) -> Access:
+        """Return what the channel may hear; raises when it is nothing."""
         if self.bus is None or not self.bus.private:
-            return
+            return Access(broadcast=True, presence=True)
         access = await self.socket.service.authorizer.read(
             self.identity,
             self.subtopic,
@@ -373,16 +374,15 @@ class Channel:
         )
         if not access.broadcast and not access.presence:
             raise RefusedError("Unauthorized", MAY_NOT_READ + self.subtopic)
-        if self.bus is not None:
-            self.listen(broadcasts=access.broadcast, presences=access.presence)
+        return access
 
-    def listen(self, *, broadcasts: bool, presences: bool) -> None:
+    def listen(self, access: Access) -> None:
         """Hear exactly these kinds of message from now on."""
         if self.bus is None:
             return
-        wanted = {self.bus.broadcasts: broadcasts}
+        wanted = {self.bus.broadcasts: access.broadcast}
         if self.bus.private:
-            wanted[self.bus.presences] = presences
+            wanted[self.bus.presences] = access.presence
         for audience, hears in wanted.items():
             if hears:
                 audience.add(self)
@@ -409,11 +409,12 @@ class Channel:
         if self.bus is not None and self.bus.private:
             self.may_write = self.may_write_presence = None
             try:
-                await self.authorize()
+                access = await self.read_access()
             except RefusedError as exc:
                 if exc.code != "Unauthorized":
                     raise
                 raise RefusedError("", MAY_NO_LONGER_READ + self.subtopic) from exc
+            self.listen(access)
         if self.bus is not None:
             self.socket.service.resubscribe(self)
 

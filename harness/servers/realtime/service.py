@@ -17,23 +17,20 @@ from typing import Any
 from aiohttp import web
 
 from harness.protocols.pgoutput import Change
-from harness.protocols.phoenix import Message, serializer_for
+from harness.protocols.phoenix import serializer_for
 from harness.servers.project import ServedProject
 from harness.servers.realtime.authorization import Authorizer
 from harness.servers.realtime.changes import ChangeFeed
 from harness.servers.realtime.channel import Channel
 from harness.servers.realtime.database import Database
 from harness.servers.realtime.fanout import BinaryOutgoing, Bus, Outbox
-from harness.servers.realtime.join_request import (
-    TOPIC_PREFIX,
-    JoinRequest,
-    read_join,
-)
+from harness.servers.realtime.join_request import TOPIC_PREFIX
+from harness.servers.realtime.joining import TOO_MANY_JOINS, TOO_MANY_USERS, Joiner
 from harness.servers.realtime.metrics import Metrics
 from harness.servers.realtime.quotas import Quotas
+from harness.servers.realtime.replay import Replayer
 from harness.servers.realtime.settings import RealtimeSettings
 from harness.servers.realtime.socket import (
-    CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
     CLOSE_RESTART,
     RefusingSocket,
@@ -44,8 +41,6 @@ from harness.servers.realtime.tokens import Identity, RefusedError, TokenVerifie
 __all__ = ["RealtimeService"]
 
 SWEEP_S = 1.0
-TOO_MANY_USERS = "Too many connected users"
-TOO_MANY_JOINS = "Too many joins per second"
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +68,8 @@ class RealtimeService:
             self.database, self.spawn, self.settings.statement_timeout_ms / 1000
         )
         self.changes = ChangeFeed(self)
+        self.joiner = Joiner(self)
+        self.replayer = Replayer(self.database)
         self._outbox: Outbox | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -159,37 +156,7 @@ class RealtimeService:
         delay_s = self.settings.connect_error_backoff_ms / 1000
         return RefusingSocket(transport, status, error, delay_s)
 
-    # Joining --------------------------------------------------------------------------
-
-    def join(self, socket: Socket, message: Message) -> None:
-        """Admit a channel, or refuse it with the reason."""
-        if not message.topic.startswith(TOPIC_PREFIX):
-            socket.refuse_unmatched(message)
-            return
-        self.quotas.joins.add()
-        previous = socket.channels.get(message.topic)
-        try:
-            request, identity = self._admit(socket, message, previous)
-        except RefusedError as exc:
-            self._refuse_join(socket, message, exc)
-            if previous is not None:
-                self._replace(previous)
-            if exc.text == TOO_MANY_JOINS:
-                socket.close(CLOSE_GOING_AWAY, TOO_MANY_JOINS)
-            return
-        if previous is not None:
-            previous.remove()
-        bus = self.bus(message.topic, private=request.private)
-        channel = Channel(socket, bus, message, request)
-        channel.identity = identity
-        bus.channels += 1
-        self.joined.add(socket)
-        socket.channels[message.topic] = channel
-        if request.private:
-            channel.wait_for(self._complete(channel, message, request, previous))
-        else:
-            channel.listen(broadcasts=True, presences=True)
-            self._welcome(channel, message, request, previous)
+    # Channels -------------------------------------------------------------------------
 
     def bus(self, topic: str, *, private: bool) -> Bus:
         """Return the bus of a topic, making it when nobody is on it yet."""
@@ -202,88 +169,6 @@ class RealtimeService:
             )
             self.buses[private, topic] = bus
         return bus
-
-    def _admit(
-        self, socket: Socket, message: Message, previous: Channel | None
-    ) -> tuple[JoinRequest, Identity]:
-        settings = self.settings
-        if settings.suspend:
-            raise RefusedError(
-                "RealtimeDisabledForTenant", "Realtime disabled for this tenant"
-            )
-        if message.topic == TOPIC_PREFIX:
-            raise RefusedError("TopicNameRequired", "You must provide a topic name")
-        if self.quotas.joins.exceeded:
-            raise RefusedError("ClientJoinRateLimitReached", TOO_MANY_JOINS)
-        others = len(socket.channels) - (previous is not None)
-        if others >= settings.max_channels_per_client:
-            raise RefusedError("ChannelRateLimitReached", "Too many channels")
-        if not socket.channels and len(self.joined) >= settings.max_concurrent_users:
-            raise RefusedError("ConnectionRateLimitReached", TOO_MANY_USERS)
-        request = read_join(
-            message.topic, message.payload, presence_enabled=settings.presence_enabled
-        )
-        token = request.token or socket.identity.token
-        identity = self.tokens.verify(token)
-        if settings.private_only and not request.private:
-            raise RefusedError(
-                "PrivateOnly", "This project only allows private channels"
-            )
-        return request, identity
-
-    async def _complete(
-        self,
-        channel: Channel,
-        message: Message,
-        request: JoinRequest,
-        previous: Channel | None,
-    ) -> None:
-        try:
-            await channel.authorize()
-        except RefusedError as exc:
-            channel.remove()
-            self._refuse_join(channel.socket, message, exc)
-            return
-        self._welcome(channel, message, request, previous)
-
-    def _welcome(
-        self,
-        channel: Channel,
-        message: Message,
-        request: JoinRequest,
-        previous: Channel | None,
-    ) -> None:
-        if channel.bus is None:
-            return
-        self.metrics.joins += 1
-        replies = [binding.reply() for binding in request.bindings]
-        response = {"postgres_changes": [] if channel.legacy else replies}
-        channel.socket.reply(message, "ok", response)
-        if previous is not None:
-            previous.send_close("phx_close", {})
-        if channel.presence_enabled:
-            channel.push_presence_state()
-        self.changes.open_soon()
-        if request.bindings:
-            self.changes.subscribe(channel, request.bindings)
-
-    def _refuse_join(
-        self, socket: Socket, message: Message, refusal: RefusedError
-    ) -> None:
-        self.metrics.refused_joins += 1
-        response = {"reason": refusal.reason}
-        delay_s = self.settings.channel_error_backoff_ms / 1000
-        if delay_s:
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, socket.reply, message, "error", response)
-        else:
-            socket.reply(message, "error", response)
-
-    def _replace(self, previous: Channel) -> None:
-        previous.remove()
-        previous.send_close("phx_close", {})
-
-    # Leaving --------------------------------------------------------------------------
 
     def leave(self, channel: Channel, bus: Bus) -> None:
         """Clean up after a channel that has left ``bus``."""

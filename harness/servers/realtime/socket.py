@@ -219,7 +219,7 @@ class Socket(asyncio.Protocol):
         if channel is not None:
             channel.handle(message)
         elif message.event == "phx_join" and isinstance(message, Message):
-            self.service.join(self, message)
+            self.service.joiner.join(self, message)
         elif message.event == "phx_leave" and isinstance(message, Message):
             self.reply(message, "ok", {})
         else:

@@ -26,7 +26,7 @@ async def server(
 
 @pytest.fixture
 async def connect(server: RealtimeServer) -> AsyncIterator[Connect]:
-    """Open clients of any role: ``await connect("authenticated", sub=...)``."""
+    """Open clients of any role and claims."""
     opened: list[AsyncRealtimeClient] = []
 
     async def connecting(role: str = "anon", **claims: Any) -> AsyncRealtimeClient:

@@ -17,7 +17,7 @@ Serve = Callable[..., Awaitable[RealtimeServer]]
 
 @pytest.fixture
 async def serve(database: DatabaseAddress, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Serve the test's database with settings: ``await serve(suspend=True)``."""
+    """Serve the test's database with settings of the test."""
     async with AsyncExitStack() as stack:
 
         async def serving(**settings: Any) -> RealtimeServer:

@@ -42,7 +42,8 @@ class Expectation:
 
     ``affects``: the last statement affects at least one row; ``spares``: it affects
     none, or is refused; ``succeeds``: nothing raises; ``raises``: the given SQLSTATE;
-    ``returns``: the last statement's result contains ``text``; ``observed``: the superuser's ``query`` is true afterwards.
+    ``returns``: the last statement's result contains ``text``;
+    ``observed``: the superuser's ``query`` is true afterwards.
     """
 
     kind: Literal["affects", "spares", "succeeds", "raises", "returns", "observed"]

@@ -142,16 +142,13 @@ class Reading:
     """Everything that one expression or body compares, calls and reads."""
 
     comparisons: list[Comparison] = field(default_factory=list)
+    assignments: list[tuple[Col, Term]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     columns: set[Col] = field(default_factory=set)
     writes: set[Name] = field(default_factory=set)
     reads: set[Name] = field(default_factory=set)
+    unqualified: set[str] = field(default_factory=set)
     caller: bool = False
-
-    @property
-    def mentions_caller(self) -> bool:
-        """Whether the answer may depend on who asks."""
-        return self.caller
 
 
 def read_condition(text: str, table: Name, catalog: Catalog) -> Reading:
@@ -223,12 +220,28 @@ class _Reader:
         elif isinstance(node, ast.SQLValueFunction):
             self.reading.caller |= "user" in str(node.op.name).lower()
         elif isinstance(node, (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)):
-            relation = node.relation
-            self.reading.writes.add(
-                Name(relation.schemaname or "public", relation.relname)
-            )
+            self._write(node, scope)
         elif isinstance(node, ast.RangeVar):
-            self.reading.reads.add(Name(node.schemaname or "public", node.relname))
+            self.reading.reads.add(_table_name(node))
+            if node.schemaname is None and self.depth == 0:
+                self.reading.unqualified.add(node.relname)
+
+    def _write(self, node: Tree, scope: Scope) -> None:
+        table = _table_name(node.relation)
+        self.reading.writes.add(table)
+        if isinstance(node, ast.UpdateStmt):
+            for target in node.targetList or ():
+                self._assign(table, target.name, target.val, scope)
+        elif isinstance(node, ast.InsertStmt) and node.cols and node.selectStmt:
+            source = node.selectStmt
+            listed = source.valuesLists[0] if source.valuesLists else ()
+            values = listed or [target.val for target in source.targetList or ()]
+            for target, value in zip(node.cols, values, strict=False):
+                self._assign(table, target.name, value, scope)
+
+    def _assign(self, table: Name, column: str, value: Tree, scope: Scope) -> None:
+        term = self.term(value, scope)
+        self.reading.assignments.append((Col(table, column), term))
 
     def _add(self, operator: str, left: Term, right: Term) -> None:
         self.reading.comparisons.append(Comparison(operator, left, right))
@@ -408,6 +421,10 @@ class _Reader:
         if isinstance(statement, ast.SelectStmt):
             return self._subquery_term(statement, Scope({}))
         return self.term(statement, Scope({}))
+
+
+def _table_name(node: Tree) -> Name:
+    return Name(node.schemaname or "public", node.relname)
 
 
 def _bind(function: Function, arguments: tuple[Term, ...]) -> dict[str, Term]:

@@ -40,8 +40,8 @@ PRIVATE_WORDS = re.compile(
 )
 PUBLIC_WORDS = re.compile(
     r"\b(public|publicly|anyone|everyone|everybody|all users|any user|"
-    r"all authenticated|any authenticated|authenticated users|signed.in users|logged.in users|visible to "
-    r"all|readable by all|viewable by|published|world)\b",
+    r"all authenticated|any authenticated|authenticated users|signed.in users|"
+    r"logged.in users|visible to all|readable by all|viewable by|published|world)\b",
     re.IGNORECASE,
 )
 

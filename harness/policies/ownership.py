@@ -247,6 +247,10 @@ def _part(
     stated = corrections.get(f"{relation.name}.{column}")
     if stated is not None:
         return None if stated == "none" else Part(stated)
+    if relation.name == OBJECTS:
+        # Folders say whose a file is, unless policies ask for the owner column.
+        asked = mined.caller_columns.get(Col(OBJECTS, column))
+        return Part.OWNER if asked else Part.REFERENCE
     if REFERENCE_NAME.search(column) and len(names) > 1:
         return Part.REFERENCE
     if membership and not REFERENCE_NAME.search(column):

@@ -72,8 +72,8 @@ begin
       get stacked diagnostics state = returned_sqlstate, told = message_text,
         context = pg_exception_context;
   end;
-  return jsonb_strip_nulls(jsonb_build_object('counts', counts, 'fetched', fetched,
-    'seen', seen, 'sqlstate', state, 'message', told, 'context', context));
+  return jsonb_build_object('counts', counts, 'fetched', fetched,
+    'seen', seen, 'sqlstate', state, 'message', told, 'context', context);
 end $$;
 
 create or replace function harness_probe.attempt_all(p jsonb) returns jsonb
@@ -126,8 +126,9 @@ begin
        and schemaname !~ '^pg_' and schemaname <> 'information_schema'
   loop
     execute format(
-      'select coalesce(jsonb_agg(jsonb_build_object(''at'', t.ctid::text, '
-      '''row'', to_jsonb(t))), ''[]'') from %I.%I t',
+      'select coalesce(jsonb_agg(jsonb_build_object('
+      '''at'', t.tableoid::oid || t.ctid::text, ''row'', to_jsonb(t))), ''[]'')'
+      ' from %I.%I t',
       touched.schemaname, touched.relname) into rows;
     found := found || jsonb_build_object(
       touched.schemaname || '.' || touched.relname, rows);
@@ -202,6 +203,11 @@ class Answer:
         return self.ok or self.sqlstate.startswith("23")
 
     @property
+    def raised_on_purpose(self) -> bool:
+        """Whether a RAISE in a function's body refused it."""
+        return self.context.partition("\n")[0].endswith("at RAISE")
+
+    @property
     def timed_out(self) -> bool:
         """Whether it ran into the statement timeout."""
         return self.sqlstate == STATEMENT_TIMEOUT
@@ -266,7 +272,7 @@ def _answer(found: Mapping[str, Any]) -> Answer:
         counts=tuple(found.get("counts") or ()),
         fetched=found.get("fetched"),
         seen=found.get("seen"),
-        sqlstate=found.get("sqlstate", ""),
-        message=found.get("message", ""),
-        context=found.get("context", ""),
+        sqlstate=found.get("sqlstate") or "",
+        message=found.get("message") or "",
+        context=found.get("context") or "",
     )

@@ -40,7 +40,9 @@ Move = tuple[StoredRow, Mapping[str, str | None], str]
 def is_programming_error(answer: Answer) -> bool:
     """Say whether SQL itself is wrong, as opposed to a refusal on purpose."""
     state = answer.sqlstate
-    return state[:2] in ("42", "22", "0A", "54", "XX", "2F") and state != "42501"
+    if answer.raised_on_purpose or state == "42501":
+        return False
+    return state[:2] in ("42", "22", "0A", "54", "XX", "2F")
 
 
 def inserting(relation: Relation, persona: Persona) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from harness.db.catalog import Catalog, Function, Name, Relation, quote_identifier
+from harness.db.catalog import Catalog, Name, Relation, quote_identifier
 from harness.policies.cases import Step, Violation
 from harness.policies.decisions import Decisions, row_filter
 from harness.policies.mining import Mined
@@ -42,8 +43,7 @@ class Trial:
     decisions: Decisions
     prober: Prober
     values: Values
-    repairs: tuple[str, ...] = ()
-    repaired_functions: Mapping[Name, Function] = field(default_factory=dict)
+    called: list[Any] | None = None
 
     @property
     def personas(self) -> tuple[Persona, ...]:

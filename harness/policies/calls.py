@@ -1,0 +1,268 @@
+"""Which arguments to call a function with: the caller's own, and another's.
+
+What a parameter means is read from the body (``where user_id = p_user``, a column it is
+stored in, a helper it is passed to) and, failing that, from its name and type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.db.catalog import Catalog, Column, Function, Name, Parameter, Relation
+from harness.policies.cases import Step
+from harness.policies.comparisons import UID, Col, Const, Param, Reading, read_body
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow, as_text
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.trial import Trial
+from harness.policies.values import literal, pattern_example
+
+__all__ = ["Call", "callable_functions", "plan_calls"]
+
+MAX_ROWS = 4
+USER_WORDS = re.compile(
+    r"(^|_)(user|uid|owner|profile|member|author|account|target|recipient|friend|"
+    r"customer|student|patient|sender|receiver|invitee|who)(_?id|_?uuid)?$"
+)
+MIME_WORDS = re.compile(r"mime|content_?type")
+PNG_HEADER = "\\x89504e470d0a1a0a"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a parameter stands for: a user, a column, or just its type."""
+
+    user: bool = False
+    column: Col | None = None
+    constants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of ``function``; ``about`` are the rows its arguments come from.
+
+    ``scope`` is ``own`` or ``foreign``; ``victim`` is the clan the arguments name.
+    """
+
+    function: Function
+    arguments: Mapping[str, str | None]
+    scope: str
+    about: tuple[StoredRow, ...] = ()
+    victim: str = ""
+
+    @property
+    def step(self) -> Step:
+        """The call as a statement."""
+        parameters = {p.name: p for p in self.function.parameters}
+        if all(parameters):
+            shown = ", ".join(
+                f"{name} => {literal(value)}::{parameters[name].type}"
+                for name, value in self.arguments.items()
+            )
+        else:
+            shown = ", ".join(
+                f"{literal(value)}::{parameter.type}"
+                for parameter, value in zip(
+                    self.function.parameters, self.arguments.values(), strict=False
+                )
+            )
+        return Step(
+            sql=f"select * from {self.function.name.sql}({shown})",
+            action="call",
+            target=self.function.name,
+            values=self.arguments,
+        )
+
+
+def callable_functions(catalog: Catalog, role: str) -> Iterator[Function]:
+    """Yield the functions that ``role`` can call through the API."""
+    for function in catalog.functions:
+        plain = function.kind == "f" and not function.is_trigger
+        if plain and role in function.executable_by:
+            yield function
+
+
+def meanings(function: Function, trial: Trial) -> dict[str, Meaning]:
+    """Return what each parameter of ``function`` stands for."""
+    reading = read_body(function, trial.catalog)
+    return {
+        parameter.name or f"${position}": _meaning(parameter, position, reading, trial)
+        for position, parameter in enumerate(function.parameters, 1)
+    }
+
+
+def _meaning(
+    parameter: Parameter, position: int, reading: Reading, trial: Trial
+) -> Meaning:
+    param = Param(parameter.name or f"${position}")
+    constants: list[str] = []
+    columns: list[Col] = []
+    for comparison in reading.comparisons:
+        for left, right in comparison.pairs():
+            if left != param:
+                continue
+            if right == UID:
+                return Meaning(user=True)
+            if isinstance(right, Const):
+                constants += _suiting(comparison.operator, right.values)
+            elif isinstance(right, Col):
+                columns.append(right)
+    columns += [column for column, term in reading.assignments if term == param]
+    return _choose(parameter, columns, constants, trial)
+
+
+def _suiting(operator: str, values: tuple[str, ...]) -> list[str]:
+    """Return values that meet (or rather, are met by) a comparison's constants."""
+    if operator in ("~", "~*"):
+        return [found for v in values if (found := pattern_example(v)) is not None]
+    return list(values) if operator in ("=", "<>") else []
+
+
+def _choose(
+    parameter: Parameter, columns: list[Col], constants: list[str], trial: Trial
+) -> Meaning:
+    for column in columns:
+        if column.column in trial.ownership.of(column.table).user_names:
+            return Meaning(user=True)
+    known = [c for c in columns if c.table in trial.catalog.relations and not c.path]
+    if known:
+        return Meaning(column=known[0], constants=tuple(constants))
+    if parameter.type == "uuid":
+        if USER_WORDS.search(parameter.name):
+            return Meaning(user=True)
+        named = _named_table(parameter.name, trial.catalog)
+        return Meaning(column=named) if named else Meaning(user=True)
+    return Meaning(constants=tuple(constants))
+
+
+def _named_table(parameter: str, catalog: Catalog) -> Col | None:
+    """Return the key of the table that a parameter is named after."""
+    word = re.sub(r"^(p|_|v|in)_|_?(id|uuid)$", "", parameter)
+    if not word:
+        return None
+    for relation in catalog.tables:
+        key = relation.primary_key
+        singular = relation.name.name.removesuffix("s")
+        if len(key) == 1 and (singular == word or singular.endswith(f"_{word}")):
+            return Col(relation.name, key[0])
+    return None
+
+
+def plan_calls(trial: Trial, persona: Persona, function: Function) -> list[Call]:
+    """Return calls with the persona's own arguments, and with another's."""
+    meant = meanings(function, trial)
+    planner = _Planner(trial, persona, function, meant)
+    calls = [planner.call("own", persona.clan, turn) for turn in range(3)]
+    if _names_anybody(meant):
+        for victim in _victims(trial, persona):
+            calls += [planner.call("foreign", victim, turn) for turn in range(MAX_ROWS)]
+    unique: dict[str, Call] = {}
+    for call in calls:
+        if call is not None:
+            unique.setdefault(f"{call.scope} {sorted(call.arguments.items())}", call)
+    return list(unique.values())
+
+
+def _names_anybody(meant: Mapping[str, Meaning]) -> bool:
+    return any(m.user or m.column is not None for m in meant.values())
+
+
+def _victims(trial: Trial, persona: Persona) -> Sequence[str]:
+    clans = trial.population.world.cast.clans[:2]
+    return [clan for clan in clans if clan != persona.clan][:1]
+
+
+@dataclass
+class _Planner:
+    trial: Trial
+    persona: Persona
+    function: Function
+    meant: Mapping[str, Meaning]
+    chosen: dict[Name, StoredRow] = field(default_factory=dict)
+
+    def call(self, scope: str, clan: str, turn: int) -> Call | None:
+        self.chosen = {}
+        arguments: dict[str, str | None] = {}
+        for position, parameter in enumerate(self.function.parameters, 1):
+            name = parameter.name or f"${position}"
+            meaning = self.meant[name]
+            value = self._value(parameter, meaning, scope, clan, turn)
+            if value is None and parameter.has_default:
+                continue
+            arguments[name] = value
+        return Call(
+            function=self.function,
+            arguments=arguments,
+            scope=scope,
+            about=tuple(self.chosen.values()),
+            victim=clan if scope == "foreign" else "",
+        )
+
+    def _value(
+        self, parameter: Parameter, meaning: Meaning, scope: str, clan: str, turn: int
+    ) -> str | None:
+        if meaning.user:
+            return self._user(scope, clan)
+        if MIME_WORDS.search(parameter.name):
+            return self._by_type(parameter)
+        if meaning.column is not None:
+            found = self._column(parameter, meaning.column, scope, clan, turn)
+            if found is not None:
+                return found
+            constants = self.trial.mined.constants.get(meaning.column, ())
+            if constants:
+                return constants[turn % len(constants)]
+        if meaning.constants and turn and parameter.type == "text":
+            return meaning.constants[(turn - 1) % len(meaning.constants)]
+        return self._by_type(parameter)
+
+    def _user(self, scope: str, clan: str) -> str | None:
+        if scope == "own":
+            return self.persona.sub or None
+        users = self.trial.population.world.cast.clan(clan)
+        return users[0].id if users else None
+
+    def _column(
+        self, parameter: Parameter, column: Col, scope: str, clan: str, turn: int
+    ) -> str | None:
+        row = self.chosen.get(column.table)
+        if row is None:
+            rows = self._rows(column.table, scope, clan)
+            if not rows:
+                return None
+            row = rows[turn * max(1, len(rows) // MAX_ROWS) % len(rows)]
+            self.chosen[column.table] = row
+        value = row.values.get(column.column)
+        if isinstance(value, list) and not parameter.type.endswith("[]"):
+            value = value[0] if value else None
+        return as_text(value)
+
+    def _rows(self, table: Name, scope: str, clan: str) -> list[StoredRow]:
+        stored = self.trial.population.of(table)
+        rows = [row for row in stored if row.clan == clan and clan]
+        if scope == "own" and self.persona.sub:
+            mine = [row for row in rows if self.persona.sub in row.users]
+            rows = mine or rows
+        if scope == "foreign":
+            decisions = self.trial.decisions
+            rows.sort(key=lambda r: decisions.may(self.persona, "SELECT", r))
+        return rows or [row for row in stored if not row.clan]
+
+    def _by_type(self, parameter: Parameter) -> str | None:
+        if MIME_WORDS.search(parameter.name):
+            buckets = self.trial.catalog.buckets
+            mimes = [m for b in buckets for m in b.allowed_mime_types]
+            return mimes[0] if mimes else "image/png"
+        if parameter.type == "bytea":
+            return PNG_HEADER
+        column = Column(
+            name=parameter.name or "value",
+            type=parameter.type,
+            base_type=parameter.type,
+        )
+        relation = Relation(name=OBJECTS, kind="table", owner="")
+        if "file_name" in parameter.name or parameter.name.endswith("filename"):
+            return f"{self.trial.values.fresh(relation, column)}.png"
+        return self.trial.values.fresh(relation, column)

@@ -1,0 +1,143 @@
+"""What a call changed and what it gave away, compared with the world before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.db.catalog import Catalog, Name
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow, as_text
+from harness.policies.trial import Trial
+
+__all__ = ["Change", "Secrets", "changes_of", "leaves"]
+
+TOKEN = re.compile(r"(?=.*\d).{6,}", re.DOTALL)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+CLOCK_COLUMNS = re.compile(r"(updated|modified|changed|last_\w+)(_at|_on)?$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A row that a call inserted, updated or deleted; ``columns`` of an update."""
+
+    kind: Literal["insert", "update", "delete"]
+    table: Name
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    stored: StoredRow | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose value differs."""
+        before, after = self.before or {}, self.after or {}
+        return tuple(name for name in after if after[name] != before.get(name))
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether only counters and timestamps moved, as a view counter does."""
+        if self.kind != "update":
+            return False
+        before, after = self.before or {}, self.after or {}
+        return all(
+            CLOCK_COLUMNS.search(name)
+            or (isinstance(after[name], int) and isinstance(before.get(name), int))
+            for name in self.columns
+        )
+
+
+def changes_of(trial: Trial, seen: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield the changes between the stored world and what the observer saw."""
+    for text, rows in seen.items():
+        table = _logical(trial.catalog, text)
+        relation = trial.catalog.relations.get(table)
+        if relation is None or table.schema == "realtime":
+            continue
+        stored = {row.at: row for row in trial.population.of(table)}
+        now = {row["at"]: row["row"] for row in rows}
+        gone = {at: row for at, row in stored.items() if at not in now}
+        if table != Name(*text.split(".", 1)):
+            gone = {at: r for at, r in gone.items() if _same_part(at, now)}
+        fresh = {at: row for at, row in now.items() if at not in stored}
+        key = relation.primary_key
+        for at, row in gone.items():
+            match = next(
+                (
+                    a
+                    for a, after in fresh.items()
+                    if key and all(after.get(k) == row.values.get(k) for k in key)
+                ),
+                None,
+            )
+            after = fresh.pop(match) if match is not None else None
+            yield Change(
+                kind="update" if after else "delete",
+                table=table,
+                before=row.values,
+                after=after,
+                stored=trial_row(stored, at),
+            )
+        for after in fresh.values():
+            yield Change(kind="insert", table=table, before=None, after=after)
+
+
+def trial_row(stored: Mapping[str, StoredRow], at: str) -> StoredRow:
+    """Return the stored row at a place."""
+    return stored[at]
+
+
+def _logical(catalog: Catalog, text: str) -> Name:
+    name = Name(*text.split(".", 1))
+    relation = catalog.relations.get(name)
+    while relation is not None and relation.partition_of is not None:
+        name = relation.partition_of
+        relation = catalog.relations.get(name)
+    return name
+
+
+def _same_part(at: str, now: Mapping[str, Any]) -> bool:
+    """Say whether a row lies in the partition that the observer listed."""
+    part = at.partition("(")[0]
+    return any(other.partition("(")[0] == part for other in now)
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """Yield every scalar inside a JSON value, as text."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        text = as_text(value)
+        if text is not None:
+            yield text
+
+
+class Secrets:
+    """Values that occur in few rows, so that their origin can be told."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._origins: dict[str, list[StoredRow]] = {}
+        for rows in trial.population.tables.values():
+            for row in rows:
+                for text in set(leaves(dict(row.values))):
+                    if TOKEN.match(text) and not UUID.match(text):
+                        self._origins.setdefault(text, []).append(row)
+
+    def hidden_origin(self, persona: Persona, text: str) -> StoredRow | None:
+        """Return the row that ``text`` gives away, if ``persona`` may not see it."""
+        origins = self._origins.get(text, [])
+        if not origins or any(self._may_know(persona, row) for row in origins):
+            return None
+        foreign = [r for r in origins if r.clan and r.clan != persona.clan]
+        return foreign[0] if foreign else None
+
+    def _may_know(self, persona: Persona, row: StoredRow) -> bool:
+        if self._trial.decisions.may(persona, "SELECT", row):
+            return True
+        return not row.clan or row.clan == persona.clan

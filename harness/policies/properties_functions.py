@@ -1,0 +1,345 @@
+"""Properties of functions that API roles can call.
+
+They work at all; called with another's arguments they change nothing of others and show
+nothing that the caller could not read; files that they create belong where their owner
+can see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.db.catalog import Function
+from harness.policies.calls import Call, callable_functions, plan_calls
+from harness.policies.cases import Case, Expectation, Step, Violation
+from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
+from harness.policies.personas import Persona
+from harness.policies.population import as_text
+from harness.policies.probing import Answer, Attempt
+from harness.policies.properties_rows import rank
+from harness.policies.properties_writes import is_programming_error
+from harness.policies.repairs import PROTECTED, Repairs, attempt_repaired
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.trial import Judgement, Trial
+from harness.policies.values import literal
+from harness.policies.witness import describe
+
+__all__ = [
+    "functions_change_nothing_of_others",
+    "functions_create_what_their_owner_sees",
+    "functions_reveal_nothing_hidden",
+    "functions_work",
+]
+
+CALLERS = ("anon", "alice", "bob", "carol")
+MAX_LEAVES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call that was made, as itself and with what it lacks made up."""
+
+    persona: Persona
+    call: Call
+    plain: Answer
+    answer: Answer
+    repairs: Repairs
+
+    def changes(self, trial: Trial) -> Iterator[Change]:
+        """Yield what the (repaired) call changed."""
+        return changes_of(trial, self.answer.seen or {})
+
+    def case(self, expectation: Expectation) -> Case:
+        """Return the case of this call."""
+        return Case(
+            persona=self.persona,
+            steps=(self.call.step,),
+            expectation=expectation,
+            rows=self.call.about,
+            repairs=self.repairs.statements,
+            settings=self.repairs.settings,
+        )
+
+    def note(self) -> str:
+        """Say what had to be made up for the call to get this far."""
+        made = [s.partition("\n")[0] for s in self.repairs.statements]
+        made += [f"{k} = {v}" for k, v in self.repairs.settings.items()]
+        return f"with a stand-in: {'; '.join(made)}" if made else ""
+
+
+async def call_functions(trial: Trial) -> list[Called]:
+    """Call every function as every caller; the calls are made once a trial."""
+    if trial.called is None:
+        trial.called = [called async for called in _calls(trial)]
+    return list(trial.called)
+
+
+async def _calls(trial: Trial) -> AsyncIterator[Called]:
+    for persona in trial.personas:
+        special = persona.kind == "special" and not persona.manages
+        if persona.name not in CALLERS and not special:
+            continue
+        for function in callable_functions(trial.catalog, persona.role):
+            for call in plan_calls(trial, persona, function):
+                attempt = Attempt(
+                    persona=persona,
+                    fetch=f"select coalesce(jsonb_agg(to_jsonb(x)), '[]')"
+                    f" from ({call.step.sql}) x",
+                    observe="select harness_probe.changed()",
+                )
+                plain, answer, repairs = await attempt_repaired(
+                    trial.prober, attempt, function
+                )
+                yield Called(persona, call, plain, answer, repairs)
+
+
+async def functions_work(trial: Trial) -> Judgement:
+    """Every function that API roles may call succeeds for somebody."""
+    judgement = Judgement()
+    by_function: dict[str, list[Called]] = {}
+    for called in await call_functions(trial):
+        by_function.setdefault(called.call.function.signature, []).append(called)
+    for signature, calls in by_function.items():
+        if any(called.plain.ok for called in calls):
+            continue
+        broken = [c for c in calls if is_programming_error(c.plain) or _blocked(c)]
+        broken.sort(key=lambda c: (c.call.scope != "own", rank(c.persona)))
+        timed_out = [c for c in calls if c.plain.timed_out]
+        if broken:
+            judgement.violations.append(_broken(signature, broken[0]))
+        elif timed_out:
+            judgement.undecided[signature] = "ran into the statement timeout"
+    return judgement
+
+
+def _blocked(called: Called) -> bool:
+    return PROTECTED in called.plain.message
+
+
+def _broken(signature: str, called: Called) -> Violation:
+    answer = called.plain
+    return Violation(
+        check="functions_work",
+        where=signature,
+        fault=answer.sqlstate,
+        message=(
+            f"every call of {signature} fails: {answer.message} [{answer.sqlstate}]"
+        ),
+        case=Case(
+            persona=called.persona,
+            steps=(called.call.step,),
+            expectation=Expectation(
+                kind="raises", text=answer.sqlstate, says="raises at every call"
+            ),
+            rows=called.call.about,
+        ),
+        severity="high",
+        rank=rank(called.persona),
+    )
+
+
+async def functions_change_nothing_of_others(trial: Trial) -> Judgement:
+    """Functions change no row of anybody but their caller."""
+    judgement = Judgement()
+    for called in await call_functions(trial):
+        if not called.answer.ok or called.call.scope != "foreign":
+            continue
+        change = next(
+            (c for c in called.changes(trial) if _hurts(trial, called, c)), None
+        )
+        if change is not None:
+            judgement.violations.append(_meddling(trial, called, change))
+    return judgement
+
+
+def _hurts(trial: Trial, called: Called, change: Change) -> bool:
+    """Say whether a change concerns another clan only."""
+    if change.is_counting:
+        return False
+    if change.stored is not None:
+        clan = change.stored.clan
+        return bool(clan) and clan != called.persona.clan
+    text = " ".join(leaves(dict(change.after or {})))
+    named = {u.clan for u in trial.population.world.cast.users if u.id in text}
+    return bool(named) and called.persona.clan not in named
+
+
+def _meddling(trial: Trial, called: Called, change: Change) -> Violation:
+    function = called.call.function
+    verb = {"insert": "stores", "update": "changes", "delete": "deletes"}[change.kind]
+    what = f"rows of {change.table}"
+    if change.kind == "update":
+        what += f" ({', '.join(change.columns)})"
+    victim = trial.population.world.cast.clan(called.call.victim)[0].name
+    return Violation(
+        check="functions_change_nothing_of_others",
+        where=function.signature,
+        fault="changes rows of others",
+        message=(
+            f"{describe(called.persona)} calls {function.name} for {victim} and it"
+            f" {verb} {what}"
+        ),
+        case=called.case(
+            Expectation(
+                kind="observed",
+                query=_observation(trial, change),
+                says=f"must change nothing of {victim}",
+            )
+        ),
+        severity="critical",
+        note=called.note(),
+        hint=_guard_hint(function),
+        rank=rank(called.persona),
+    )
+
+
+def _guard_hint(function: Function) -> str:
+    if function.security_definer:
+        return "compare the argument with auth.uid(), or make it SECURITY INVOKER"
+    return "the tables it writes let the caller do so"
+
+
+def _observation(trial: Trial, change: Change) -> str:
+    """Return a condition that is true once the change has happened."""
+    relation = trial.catalog.relations[change.table]
+    row = change.after if change.after is not None else change.before
+    names = relation.primary_key
+    if change.kind == "update":
+        names = (*names, *(c for c in change.columns if _stable(change, c)))
+    elif change.kind == "insert":
+        names = tuple(
+            c.name
+            for c in relation.columns
+            if not c.default and not c.generated and (row or {}).get(c.name) is not None
+        )
+    conditions = []
+    for name in names:
+        column = relation.column(name)
+        text = as_text((row or {}).get(name))
+        conditions.append(
+            f"{column.sql} is null"
+            if text is None
+            else f"{column.sql}::text = {literal(text)}::{column.type}::text"
+        )
+    exists = f"exists (select from {change.table.sql} where {' and '.join(conditions)})"
+    return f"not {exists}" if change.kind == "delete" else exists
+
+
+def _stable(change: Change, column: str) -> bool:
+    return not CLOCK_COLUMNS.search(column) and column in (change.after or {})
+
+
+async def functions_reveal_nothing_hidden(trial: Trial) -> Judgement:
+    """Functions return nothing that their caller could not read without them."""
+    judgement = Judgement()
+    secrets = Secrets(trial)
+    for called in await call_functions(trial):
+        if not called.answer.ok:
+            continue
+        told = {str(value) for value in called.call.arguments.values()}
+        found = list(leaves(called.answer.fetched))[:MAX_LEAVES]
+        for text in found:
+            if any(text in argument for argument in told):
+                continue
+            origin = secrets.hidden_origin(called.persona, text)
+            if origin is None:
+                continue
+            judgement.violations.append(
+                Violation(
+                    check="functions_reveal_nothing_hidden",
+                    where=called.call.function.signature,
+                    fault="reveals hidden rows",
+                    message=(
+                        f"{called.call.function.name} shows {describe(called.persona)}"
+                        f" a value of {origin.table} that they may not read"
+                    ),
+                    case=Case(
+                        persona=called.persona,
+                        steps=(called.call.step,),
+                        expectation=Expectation(
+                            kind="returns",
+                            text=text,
+                            says=f"must not return {text}",
+                        ),
+                        rows=(*called.call.about, origin),
+                        repairs=called.repairs.statements,
+                        settings=called.repairs.settings,
+                    ),
+                    severity="high",
+                    note=called.note(),
+                    hint="make it SECURITY INVOKER, or check the caller inside",
+                    rank=rank(called.persona),
+                )
+            )
+            break
+    return judgement
+
+
+async def functions_create_what_their_owner_sees(trial: Trial) -> Judgement:
+    """Files that a function stores for its caller are visible to the caller."""
+    judgement = Judgement()
+    relation = trial.catalog.relations.get(OBJECTS)
+    for called in await call_functions(trial):
+        owns = called.call.scope == "own" and called.persona.user is not None
+        if relation is None or not owns or not called.answer.ok:
+            continue
+        for change in called.changes(trial):
+            if change.table != OBJECTS or change.kind != "insert":
+                continue
+            row = change.after or {}
+            where = (
+                f"bucket_id = {literal(row['bucket_id'])}"
+                f" and name = {literal(row['name'])}"
+            )
+            answer = await trial.prober.attempt(
+                Attempt(
+                    persona=called.persona,
+                    commands=(called.call.step.sql,),
+                    fetch="select to_jsonb(count(*)) from storage.objects"
+                    f" where {where}",
+                    setup=called.repairs.statements,
+                    settings=called.repairs.settings,
+                )
+            )
+            if answer.ok and answer.fetched == 0:
+                judgement.violations.append(_misplaced(called, row, where))
+    return judgement
+
+
+def _misplaced(called: Called, row: Mapping[str, object], where: str) -> Violation:
+    function = called.call.function
+    return Violation(
+        check="functions_create_what_their_owner_sees",
+        where=function.signature,
+        fault="misplaced file",
+        message=(
+            f"{function.name} stores {row['bucket_id']}/{row['name']} for"
+            f" {describe(called.persona)}, who can neither see nor delete it"
+        ),
+        case=Case(
+            persona=called.persona,
+            steps=(
+                called.call.step,
+                Step(
+                    sql=f"select * from storage.objects where {where}",
+                    action="select",
+                    target=OBJECTS,
+                    filters={
+                        "bucket_id": str(row["bucket_id"]),
+                        "name": str(row["name"]),
+                    },
+                ),
+            ),
+            expectation=Expectation(
+                kind="spares", says="must return the file just stored"
+            ),
+            rows=called.call.about,
+            repairs=called.repairs.statements,
+            settings=called.repairs.settings,
+        ),
+        severity="critical",
+        note=called.note(),
+        hint="store it where the policies of the bucket expect the owner's files",
+        rank=rank(called.persona),
+    )

@@ -1,0 +1,58 @@
+"""What policy tests run: a check of a database, and what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.db.address import DatabaseAddress
+from harness.events import Event, Finding, Undecided
+from harness.policies.check import CheckSummary, check_schema
+from harness.policies.rules import RuleSet
+
+
+@dataclass
+class Checked:
+    """What a check came to."""
+
+    summary: CheckSummary
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings, notes left out."""
+        return [
+            event
+            for event in self.events
+            if isinstance(event, Finding) and event.severity != "note"
+        ]
+
+    @property
+    def undecided(self) -> list[Undecided]:
+        """What could not be decided."""
+        return [event for event in self.events if isinstance(event, Undecided)]
+
+    def found(self, check: str, where: str = "") -> list[Finding]:
+        """Return the findings of ``check`` at objects that contain ``where``."""
+        return [f for f in self.findings if f.check == check and where in f.where]
+
+    def assert_sound(self) -> None:
+        """Fail with every finding and everything undecided."""
+        told = [f"{f.check}: {f.message} ({f.note})" for f in self.findings]
+        told += [f"undecided: {u.check} {u.where}: {u.reason}" for u in self.undecided]
+        assert not told, "\n".join(told)
+
+
+CheckSql = Callable[..., Checked]
+
+
+def run_check(
+    database: DatabaseAddress, *, rules: RuleSet | None = None, seed: int = 1
+) -> Checked:
+    """Check the schema of ``database``."""
+    events: list[Event] = []
+    summary = asyncio.run(
+        check_schema(database, rules=rules, seed=seed, emit=events.append)
+    )
+    return Checked(summary, events)

@@ -161,6 +161,9 @@ class Gateway:
         self, request: GatewayRequest, hosted: HostedProject, path: str
     ) -> web.StreamResponse:
         service, rest = _route(path)
+        if not service and _is_signed_for_s3(request):
+            # Clients whose endpoint has no path (minio) reach S3 at the root.
+            service, rest = "storage", f"/s3{path}"
         if service:
             _forward(request, hosted, path, rest)
             return await (await hosted.service(service)).handle(request, rest)
@@ -219,6 +222,13 @@ def _route(path: str) -> tuple[str, str]:
     if len(parts) >= 3 and parts[2] == "v1" and parts[1] in SERVICE_CLASSES:
         return parts[1], path[len(parts[1]) + 4 :]
     return "", path
+
+
+def _is_signed_for_s3(request: web.BaseRequest) -> bool:
+    authorization = request.headers.get("Authorization", "")
+    return authorization.startswith("AWS4-HMAC-SHA256 ") or (
+        "X-Amz-Signature" in request.query
+    )
 
 
 def _is_preflight(request: web.BaseRequest) -> bool:

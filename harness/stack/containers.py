@@ -52,7 +52,7 @@ POSTGRES_PORT = 5432
 SERVER_PORT = 8000
 PROBE_INTERVAL_S = 0.1
 LOG_TAIL_LINES = 20
-OBJECTS_REF = "objects"  # the project whose buckets hold the objects of all others
+OBJECTS_REF = "default"  # at the root, where every S3 client finds it
 OBJECTS_BUCKET = "stub"
 SERVERS = ("s3", "storage", "realtime", "gateway")
 
@@ -98,6 +98,12 @@ class ContainerStack(Stack):
         if self._reaper is not None:
             await asyncio.to_thread(self._reaper.communicate)
             self._reaper = None
+
+    def port_of(self, service: str) -> int:
+        """Return the port of this machine that leads to ``service``."""
+        return self._port(
+            service, POSTGRES_PORT if service == "postgres" else SERVER_PORT
+        )
 
     def container(self, service: str) -> DockerContainer:
         """Return the container of ``service``, for faults: pause, kill, disconnect."""
@@ -204,7 +210,7 @@ class ContainerStack(Stack):
         keys = S3Keys()
         return {
             "backend": "s3",
-            "s3_endpoint": f"http://s3:{SERVER_PORT}/p/{OBJECTS_REF}/storage/v1/s3",
+            "s3_endpoint": f"http://s3:{SERVER_PORT}",
             "s3_bucket": OBJECTS_BUCKET,
             "s3_region": keys.region,
             "s3_access_key_id": keys.access_key_id,

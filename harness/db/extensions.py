@@ -1,7 +1,8 @@
 """``CREATE EXTENSION`` as a hosted project knows it, on a server of any build.
 
 There, role ``postgres`` may create extensions that stock PostgreSQL reserves for
-superusers; so extension statements run as the superuser of the connection.  What the
+superusers; so such extensions are created by the superuser of the connection, trusted
+ones by the role itself, which then owns them as after ``supabase db push``.  What the
 build lacks gets a stand-in in SQL where we have one (``shims/<extension>.sql``), else
 an :class:`~harness.errors.ExtensionMissingError` that says how to get it.
 
@@ -79,8 +80,11 @@ async def is_shimmed(connection: Connection, name: str) -> bool:
 
 async def create_extension(
     connection: Connection, statement: Statement, *, file: str
-) -> None:
-    """Run one ``CREATE EXTENSION``; the session must be the superuser's."""
+) -> bool:
+    """Run one ``CREATE EXTENSION`` in a superuser's session; tells whether it is done.
+
+    It is not for a trusted extension, which the role that wants it can create.
+    """
     name = statement.subject
     if await is_shimmed(connection, name):
         if not statement.tree.if_not_exists:
@@ -92,18 +96,27 @@ async def create_extension(
                 sqlstate=DUPLICATE_OBJECT,
                 hint="write CREATE EXTENSION IF NOT EXISTS",
             )
-        return
-    if await _is_available(connection, name):
+        return True
+    trusted = await _is_trusted(connection, name)
+    if trusted:
+        return False
+    if trusted is not None:
         await connection.execute(statement.text)
     elif name in shim_names():
         await _install_shim(connection, statement)
     else:
         raise await _missing(connection, statement, file)
+    return True
 
 
-async def _is_available(connection: Connection, name: str) -> bool:
-    query = "select from pg_catalog.pg_available_extensions where name = $1"
-    return await connection.fetchrow(query, name) is not None
+async def _is_trusted(connection: Connection, name: str) -> bool | None:
+    """Tell whether an extension is trusted, ``None`` if the build lacks it."""
+    trusted: bool | None = await connection.fetchval(
+        "select bool_or(trusted) from pg_catalog.pg_available_extension_versions"
+        " where name = $1",
+        name,
+    )
+    return trusted
 
 
 async def _install_shim(connection: Connection, statement: Statement) -> None:

@@ -1,10 +1,10 @@
 """Apply schema files to a database: one transaction a file, errors with their place.
 
 Follows the Supabase CLI: files run as role ``postgres`` with fresh settings, each in
-one transaction that also enters it in ``supabase_migrations.schema_migrations``.  A
-statement that PostgreSQL refuses in a transaction (``CREATE INDEX CONCURRENTLY``) may
-stand first in its file; it then runs before the transaction of the rest.  Platform
-files run as ``supabase_admin`` and are not recorded.
+one transaction that also enters it in ``supabase_migrations.schema_migrations``.
+Around a statement that PostgreSQL refuses in a transaction (``CREATE INDEX
+CONCURRENTLY``) the file falls into several transactions.  Platform files run as
+``supabase_admin`` and are not recorded.
 
 Applying is repeated execution, not bookkeeping: our own schemas are written so that a
 second application changes nothing.  Projects of the CLI choose by history instead
@@ -41,7 +41,6 @@ INLINE_LINE = re.compile(
     r"^PL/pgSQL function inline_code_block line (\d+)", re.MULTILINE
 )
 DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\x80-\uffff][\w\x80-\uffff]*)?\$")
-NOT_IN_TRANSACTION = "25001"
 
 HISTORY = (
     "create schema if not exists supabase_migrations",
@@ -125,18 +124,19 @@ class MigrationSession:
     async def apply(
         self, file: SchemaFile, statements: Sequence[Statement], *, recorded: bool
     ) -> None:
-        """Run one file in a transaction of its own, after what cannot be in one."""
+        """Run one file in a transaction of its own."""
         await self._enter()
-        alone = _leading_outside(statements)
-        for statement in statements[:alone]:
-            await self._run(file, statement)
         await self._connection.execute("begin")
         try:
-            for statement in statements[alone:]:
-                await self._run(file, statement)
+            for statement in statements:
+                if statement.kind == "outside_transaction":
+                    await self._run_outside(file, statement)
+                else:
+                    await self._run(file, statement)
             if recorded and file.version:
                 await self._record(file, statements)
-            await self._commit(file, statements)
+            if statements:
+                await self._commit(file, statements[-1])
         except BaseException:
             if not self._connection.is_closed():
                 await self._connection.execute("rollback")
@@ -169,11 +169,20 @@ class MigrationSession:
                 service="postgres",
             ) from exc
 
+    async def _run_outside(self, file: SchemaFile, statement: Statement) -> None:
+        await self._commit(file, statement)
+        await self._run(file, statement)
+        await self._connection.execute("begin")
+
     async def _dispatch(self, file: SchemaFile, statement: Statement) -> None:
         match statement.kind:
             case "create_extension" if self._role is not None:
                 async with self._as_superuser():
-                    await create_extension(self._connection, statement, file=file.label)
+                    done = await create_extension(
+                        self._connection, statement, file=file.label
+                    )
+                if not done:
+                    await self._connection.execute(statement.text)
             case "about_extension" if self._role is not None:
                 async with self._as_superuser():
                     if not await is_shimmed(self._connection, statement.subject):
@@ -197,8 +206,7 @@ class MigrationSession:
     async def _record(self, file: SchemaFile, statements: Sequence[Statement]) -> None:
         texts = [statement.text for statement in statements]
         try:
-            async with self._as_superuser():
-                await self._connection.execute(RECORD, file.version, file.name, texts)
+            await self._connection.execute(RECORD, file.version, file.name, texts)
         except asyncpg.PostgresError as exc:
             raise MigrationError(
                 f"version {file.version} could not be recorded: {exc.message}",
@@ -208,14 +216,12 @@ class MigrationSession:
                 hint="does the file leave a role, a timeout or a lock behind?",
             ) from exc
 
-    async def _commit(self, file: SchemaFile, statements: Sequence[Statement]) -> None:
+    async def _commit(self, file: SchemaFile, statement: Statement) -> None:
         try:
             await self._connection.execute("commit")
         except asyncpg.PostgresError as exc:
-            # A deferred constraint: no statement but the last can be named.
-            if not statements:
-                raise
-            raise _placed(exc, file, statements[-1]) from exc
+            # A deferred constraint: no statement but the latest can be named.
+            raise _placed(exc, file, statement) from exc
 
     @asynccontextmanager
     async def _as_superuser(self) -> AsyncIterator[None]:
@@ -233,30 +239,19 @@ def _is_loss(exc: asyncpg.PostgresError) -> bool:
     return (exc.sqlstate or "").startswith(("08", "57P"))
 
 
-def _leading_outside(statements: Sequence[Statement]) -> int:
-    """Return how many statements at the start cannot run in a transaction."""
-    for count, statement in enumerate(statements):
-        if statement.kind != "outside_transaction":
-            return count
-    return len(statements)
-
-
 def _placed(
     exc: asyncpg.PostgresError, file: SchemaFile, statement: Statement
 ) -> MigrationError:
     """Return the server's error with the place that it is about."""
     within = _line_within(exc, statement)
     place = "" if within is None else f" (line {statement.line + within})"
-    hint = exc.hint
-    if exc.sqlstate == NOT_IN_TRANSACTION:
-        hint = hint or "put the statement first in its file, or in a file of its own"
     error = MigrationError(
         f"{exc.message}{place}",
         file=file.label,
         line=statement.line,
         statement=statement.text,
         sqlstate=exc.sqlstate or "",
-        hint=hint,
+        hint=exc.hint,
     )
     if exc.detail:
         error.add_note(exc.detail)

@@ -88,10 +88,13 @@ end
 $database$;
 
 -- Schemas ------------------------------------------------------------------------
+-- Those of the platform belong to supabase_admin: `supabase db reset` of a remote
+-- database drops every schema that does not.
 
 create schema if not exists extensions authorization postgres;
 create schema if not exists auth authorization supabase_admin;
 create schema if not exists storage authorization supabase_admin;
+create schema if not exists _storage authorization supabase_admin;
 create schema if not exists realtime authorization supabase_admin;
 create schema if not exists _realtime authorization supabase_admin;
 create schema if not exists graphql_public authorization supabase_admin;
@@ -106,6 +109,7 @@ grant usage on schema storage to postgres with grant option;
 grant usage on schema storage to anon, authenticated, service_role;
 grant all on schema storage to supabase_storage_admin with grant option;
 grant all on schema storage to dashboard_user;
+grant all on schema _storage to supabase_storage_admin;
 grant usage on schema realtime to postgres, anon, authenticated, service_role;
 grant all on schema realtime to supabase_realtime_admin;
 grant usage on schema graphql_public to postgres, anon, authenticated, service_role;

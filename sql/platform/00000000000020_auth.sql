@@ -4,7 +4,6 @@
 -- triggers on the tables, API roles may only call the functions.
 
 create schema if not exists auth;
-alter schema auth owner to supabase_auth_admin;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 
 -- Types --------------------------------------------------------------------------------

@@ -146,20 +146,35 @@ async def test_own_transaction_control_of_a_file_is_obeyed(admin: Connection) ->
     assert await applied_versions(admin) == ("1",)
 
 
-async def test_concurrent_index_runs_first_in_its_file_only(admin: Connection) -> None:
-    await apply_schema(
-        admin,
-        schema(
-            "create table a (x int)",
-            "create index concurrently i on a (x); comment on index i is 'z'",
-        ),
-    )
+async def test_concurrent_index_splits_the_transaction_of_its_file(
+    admin: Connection,
+) -> None:
+    index = "create index concurrently i on a (x);"
+    text = f"create table a (x int); {index} vacuum a; create table b ()"
+    await apply_schema(admin, schema(text))
     valid = "select indisvalid from pg_index where indexrelid = 'i'::regclass"
     assert await admin.fetchval(valid)
-    with pytest.raises(MigrationError) as caught:
-        await apply_schema(admin, schema("select 1;\nvacuum a"))
-    assert caught.value.sqlstate == "25001"
-    assert "first in its file" in (caught.value.hint or "")
+    assert await applied_versions(admin) == ("1",)
+
+
+async def test_failure_after_a_concurrent_index_keeps_what_came_before(
+    admin: Connection,
+) -> None:
+    text = (
+        "create table a (x int); create index concurrently i on a (x);"
+        "create table b (); select 1 / 0"
+    )
+    with pytest.raises(MigrationError, match="division by zero"):
+        await apply_schema(admin, schema(text))
+    assert await relations(admin) == ["a"]
+    assert await applied_versions(admin) == ()
+
+
+async def test_role_left_behind_fails_as_in_the_cli(admin: Connection) -> None:
+    with pytest.raises(MigrationError, match="could not be recorded") as caught:
+        await apply_schema(admin, schema("create table a (); set role anon"))
+    assert caught.value.sqlstate == "42501"
+    assert await relations(admin) == []
 
 
 async def test_documented_database_name_means_this_one(admin: Connection) -> None:

@@ -315,7 +315,10 @@ declare
   leapt boolean := true;
 begin
   if after <> '' then
-    if exists (
+    -- A folder is listed without its delimiter, so a cursor may name one that way.
+    if not exists (
+      select from storage.objects o where o.bucket_id = _bucket_id and o.name = after
+    ) and exists (
       select from storage.objects o where o.bucket_id = _bucket_id
         and o.name collate "C" >= after || delimiter_param
         and o.name collate "C" < after || delimiter_param || chr(1114111)
@@ -353,7 +356,7 @@ begin
         updated_at := entry.updated_at; created_at := entry.created_at;
         last_accessed_at := entry.last_accessed_at;
       else
-        name := rtrim(folder, delimiter_param); id := null; metadata := null;
+        name := left(folder, -length(delimiter_param)); id := null; metadata := null;
         updated_at := null; created_at := null; last_accessed_at := null;
         leapt := true;
         if ascending then low := folder || chr(1114111); else high := folder; end if;

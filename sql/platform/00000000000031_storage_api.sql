@@ -310,8 +310,8 @@ end $$;
 
 -- Reading ------------------------------------------------------------------------------
 
--- reader: 'caller' reads a private bucket as the caller, 'public' needs a public bucket,
--- 'service' reads anything.
+-- reader: 'caller' reads a private bucket as the caller, 'strict' any bucket, 'public'
+-- needs a public bucket, 'service' reads anything.
 create or replace function _storage.find_object(
   caller text[], bucket text, object_name text, reader text,
   out bucket_found boolean, out is_public boolean, out object storage.objects
@@ -322,7 +322,7 @@ begin
   if reader = 'public' and is_public is not true then
     return;
   end if;
-  if reader = 'caller' and is_public is not true then
+  if reader = 'strict' or reader = 'caller' and is_public is not true then
     perform _storage.as_caller(caller);
     select o.* into object from storage.objects o
     where o.bucket_id = bucket and o.name = object_name;

@@ -8,7 +8,7 @@ copies may share bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +74,10 @@ class OpenObject(Protocol):
 
     async def read(self) -> bytes:
         """Return all bytes; for small objects and for images."""
+        ...
+
+    def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield bytes ``start`` to ``end`` (exclusive)."""
         ...
 
     async def send(

@@ -14,7 +14,7 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,13 +171,18 @@ class OpenFile:
         end: int,
     ) -> None:
         """Send a part of the file as the body."""
+        async for chunk in self.chunks(start, end):
+            await response.write(chunk)
+
+    async def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield a part of the file."""
         while start < end:
             wanted = min(CHUNK_BYTES, end - start)
             chunk = await asyncio.to_thread(os.pread, self.descriptor, wanted, start)
             if not chunk:
                 raise ConnectionError("stored file is shorter than it was")
             start += len(chunk)
-            await response.write(chunk)
+            yield chunk
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -16,6 +16,7 @@ from harness.servers.storage.connections import Connections
 from harness.servers.storage.faultpoints import FaultPoints
 from harness.servers.storage.intents import Intents
 from harness.servers.storage.metrics import Metrics
+from harness.servers.storage.multipart import MultipartUploads
 from harness.servers.storage.resumable import ResumableUploads
 from harness.servers.storage.settings import StorageSettings
 from harness.servers.storage.staging import Stager
@@ -38,6 +39,7 @@ class Core:
     faults: FaultPoints
     metrics: Metrics
     resumable: ResumableUploads
+    multipart: MultipartUploads
 
 
 def iso(at: datetime | None) -> str | None:

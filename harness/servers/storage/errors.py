@@ -15,6 +15,8 @@ import orjson
 from aiohttp import web
 
 __all__ = [
+    "JSON_TYPE",
+    "RLS_MESSAGE",
     "StorageError",
     "access_denied",
     "bucket_exists",
@@ -24,9 +26,12 @@ __all__ = [
     "disk_error",
     "entity_too_large",
     "error_response",
+    "expired_token",
     "from_postgres",
+    "from_sqlstate",
     "internal_error",
     "invalid_bucket_name",
+    "invalid_checksum",
     "invalid_file_size_limit",
     "invalid_json_web_token",
     "invalid_key",
@@ -35,18 +40,23 @@ __all__ = [
     "invalid_range",
     "invalid_request",
     "invalid_signature",
+    "invalid_upload_signature",
     "invalid_x_robots_tag",
     "key_exists",
     "lock_timeout",
+    "missing_content_length",
     "missing_parameter",
+    "missing_part",
     "no_content",
     "no_such_bucket",
     "no_such_key",
+    "no_such_upload",
     "related_resource_not_found",
     "resource_exists",
     "resource_locked",
     "role_denied",
     "route_not_found",
+    "signature_does_not_match",
 ]
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
@@ -165,6 +175,52 @@ def invalid_json_web_token(message: str = "Invalid JWT") -> StorageError:
 def invalid_signature(message: str = "Invalid signature") -> StorageError:
     """Return: a token is valid but not for this."""
     return StorageError("InvalidSignature", message, 400)
+
+
+def signature_does_not_match(message: str = "Signature does not match") -> StorageError:
+    """Return: the S3 signature was not made with the secret of this key."""
+    return StorageError("SignatureDoesNotMatch", message, 403)
+
+
+def expired_token() -> StorageError:
+    """Return: a presigned URL or a policy is too old."""
+    return StorageError("ExpiredToken", "The provided token has expired.", 400)
+
+
+def missing_content_length() -> StorageError:
+    """Return: an S3 part must say how long it is."""
+    message = "You must provide the Content-Length HTTP header."
+    return StorageError("MissingContentLength", message, 400)
+
+
+def no_such_upload(upload_id: str) -> StorageError:
+    """Return: there is no such multipart upload."""
+    return StorageError("NoSuchUpload", "Upload not found", 404, resource=upload_id)
+
+
+def invalid_upload_signature() -> StorageError:
+    """Return: a multipart upload's row was changed by somebody else."""
+    return StorageError("InvalidUploadSignature", "Invalid upload Signature", 400)
+
+
+def content_sha256_mismatch() -> StorageError:
+    """Return: the body is not the one that was signed."""
+    return StorageError(
+        "XAmzContentSHA256Mismatch",
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        400,
+    )
+
+
+def invalid_checksum(message: str) -> StorageError:
+    """Return: the bytes are not what was announced."""
+    return StorageError("InvalidChecksum", message, 400)
+
+
+def missing_part(number: int, upload_id: str) -> StorageError:
+    """Return: a multipart upload is completed with a part that is not there."""
+    message = f"Part {number} is missing for upload id {upload_id}"
+    return StorageError("MissingPart", message, 400)
 
 
 def invalid_request(

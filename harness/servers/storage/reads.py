@@ -5,6 +5,7 @@ Source: storage-api 3.3, 3.5 and 3.6.  HEAD and info are answered from the row a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -37,7 +38,7 @@ __all__ = [
     "send_object",
 ]
 
-Reader = Literal["caller", "public", "service"]
+Reader = Literal["caller", "public", "service", "strict"]
 
 FIND = (
     "select bucket_found, is_public, (object).* "
@@ -147,9 +148,17 @@ async def public_object_info(
 
 
 async def send_object(
-    core: Core, call: Call, found: FoundObject, *, expires: datetime | None = None
+    core: Core,
+    call: Call,
+    found: FoundObject,
+    *,
+    expires: datetime | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
-    """Answer a GET with the object's bytes, a part of them, or 304."""
+    """Answer a GET with the object's bytes, a part of them, or 304.
+
+    ``extra`` headers replace the object's own.
+    """
     request = call.request
     opened = await core.backend.open(found.ref, found.etag)
     try:
@@ -158,6 +167,9 @@ async def send_object(
         if expires is not None:
             headers["Expires"] = http_date(expires)
             del headers["Cache-Control"]
+        if extra:
+            headers.update(extra)
+            check_header_values(extra)
         if is_not_modified(request.headers, stored.etag, stored.modified):
             del headers["Content-Length"]
             return web.Response(status=304, headers=headers)
@@ -201,13 +213,18 @@ def asset_headers(
     download = call.query.get("download")
     if download is not None:
         headers["Content-Disposition"] = content_disposition(download)
+    check_header_values(headers)
+    return headers
+
+
+def check_header_values(headers: Mapping[str, str]) -> None:
+    """Refuse to send a header with a control character in it."""
     for name, value in headers.items():
         if any(char < " " and char != "\t" for char in value):
             raise errors.invalid_request(
                 f'Invalid character in response header "{name.lower()}": {value[:50]}',
                 error="invalid_header_char",
             )
-    return headers
 
 
 def _cache_control(core: Core, call: Call, metadata: dict[str, Any], etag: str) -> str:

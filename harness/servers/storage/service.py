@@ -22,8 +22,10 @@ from harness.servers.storage.core import Core
 from harness.servers.storage.faultpoints import FaultPoints
 from harness.servers.storage.intents import Intents
 from harness.servers.storage.metrics import Metrics
+from harness.servers.storage.multipart import MultipartUploads
 from harness.servers.storage.resumable import ResumableUploads
 from harness.servers.storage.routes import rest_routes
+from harness.servers.storage.s3_routes import handle_s3
 from harness.servers.storage.settings import StorageSettings
 from harness.servers.storage.staging import Stager
 from harness.servers.storage.tokens import SignedUrls
@@ -63,6 +65,12 @@ class StorageService:
                 project.objects_dir / "tus",
                 durable=settings.durability == "full",
                 lock_wait_s=settings.tus_lock_wait_s,
+            ),
+            multipart=MultipartUploads(
+                connections,
+                project.objects_dir / "multipart",
+                project.keys.jwt_secret,
+                durable=settings.durability == "full",
             ),
         )
         self._recovered = False
@@ -110,6 +118,8 @@ class StorageService:
         return response
 
     async def _answer(self, call: Call) -> web.StreamResponse:
+        if call.path == "/s3" or call.path.startswith("/s3/"):
+            return await handle_s3(self._core, call)
         found = ROUTES.find(call.method, call.path)
         if found is None:
             return _not_found(call)
@@ -126,6 +136,7 @@ class StorageService:
             if not self._recovered:
                 core = self._core
                 await core.intents.sweep()
+                await core.multipart.sweep()
                 if versions := core.resumable.versions():
                     finished = await core.connections.rows(FINISHED, versions)
                     core.resumable.remove_versions(row["version"] for row in finished)

@@ -56,7 +56,6 @@ class StorageSettings:
     s3_region: str = "us-east-1"
     s3_access_key_id: str = ""
     s3_secret_access_key: str = ""
-    s3_protocol_prefix: str = "/storage/v1"
     fault_point: str = ""
 
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -53,8 +53,13 @@ class Stager:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def receive(self, chunks: AsyncIterator[bytes], limit: int) -> Staged:
-        """Receive a body of at most ``limit`` bytes; more is EntityTooLarge."""
+    async def receive(
+        self, chunks: AsyncIterator[bytes], limit: int, *, sha256: str = ""
+    ) -> Staged:
+        """Receive a body of at most ``limit`` bytes; more is EntityTooLarge.
+
+        With ``sha256`` (hexadecimal) a body with another digest is refused.
+        """
         held: list[bytes] = []
         size = 0
         async for chunk in chunks:
@@ -63,35 +68,45 @@ class Stager:
                 raise errors.entity_too_large()
             held.append(chunk)
             if size > IN_MEMORY_BYTES:
-                return await self._receive_file(held, chunks, limit)
+                return await self._receive_file(held, chunks, limit, sha256)
         data = held[0] if len(held) == 1 else b"".join(held)
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise errors.content_sha256_mismatch()
         return await stage_bytes(data)
 
     async def _receive_file(
-        self, held: list[bytes], chunks: AsyncIterator[bytes], limit: int
+        self,
+        held: list[bytes],
+        chunks: AsyncIterator[bytes],
+        limit: int,
+        expected_sha256: str,
     ) -> Staged:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         path = self._folder / uuid4().hex
-        digest = hashlib.md5(usedforsecurity=False)
+        md5 = hashlib.md5(usedforsecurity=False)
+        sha256 = hashlib.sha256()
+        digests = (md5, sha256) if expected_sha256 else (md5,)
         try:
-            async with FileSink.opened(path, digest) as sink:
+            async with FileSink.opened(path, *digests) as sink:
                 await sink.add(b"".join(held))
                 async for chunk in chunks:
                     if sink.size + len(chunk) > limit:
                         raise errors.entity_too_large()
                     await sink.add(chunk)
+            if expected_sha256 and sha256.hexdigest() != expected_sha256:
+                raise errors.content_sha256_mismatch()
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return Staged(sink.size, digest.hexdigest(), path=path)
+        return Staged(sink.size, md5.hexdigest(), path=path)
 
 
 class FileSink:
     """Appends to a file and hashes, one batch in a thread while the next arrives."""
 
-    def __init__(self, descriptor: int, digest: hashlib._Hash) -> None:
+    def __init__(self, descriptor: int, digests: Sequence[hashlib._Hash]) -> None:
         self._descriptor = descriptor
-        self._digest = digest
+        self._digests = digests
         self._held: list[bytes] = []
         self._waiting = 0
         self._writing: asyncio.Task[None] | None = None
@@ -100,7 +115,7 @@ class FileSink:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, path: Path, digest: hashlib._Hash, *, sync: bool = False
+        cls, path: Path, *digests: hashlib._Hash, sync: bool = False
     ) -> AsyncIterator[FileSink]:
         """Open ``path`` for appending; everything added is in the file at the end.
 
@@ -108,7 +123,7 @@ class FileSink:
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = await asyncio.to_thread(os.open, path, flags, 0o600)
-        sink = cls(descriptor, digest)
+        sink = cls(descriptor, digests)
         try:
             yield sink
         finally:
@@ -140,7 +155,9 @@ class FileSink:
         held, self._held, self._waiting = self._held, [], 0
         if held:
             self._writing = asyncio.create_task(
-                asyncio.to_thread(_write_and_hash, self._descriptor, self._digest, held)
+                asyncio.to_thread(
+                    _write_and_hash, self._descriptor, self._digests, held
+                )
             )
 
 
@@ -157,9 +174,10 @@ def md5_hex(data: bytes) -> str:
 
 
 def _write_and_hash(
-    descriptor: int, digest: hashlib._Hash, chunks: list[bytes]
+    descriptor: int, digests: Sequence[hashlib._Hash], chunks: list[bytes]
 ) -> None:
     data = memoryview(b"".join(chunks))
-    digest.update(data)
+    for digest in digests:
+        digest.update(data)
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,6 +1,7 @@
 """The Storage API alone on a port of its own, in a thread: for tests and benchmarks.
 
-Requests come in without the gateway, at ``/storage/v1``, as S3 and TUS clients expect.
+Requests come in without the gateway, at ``/storage/v1``; or, for S3 clients that know
+hosts only, the S3 protocol is all there is, at the root.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class StandaloneStorage:
         settings: Mapping[str, Any] | None = None,
         *,
         clock: Clock | None = None,
+        s3_at_root: bool = False,
     ) -> None:
         self.keys = ProjectKeys()
         self.database = database
         self.objects_dir = objects_dir
         self.port = 0
         self._clock = clock or SystemClock()
+        self._s3_at_root = s3_at_root
         self._settings = dict(settings or {})
         self._loop = uvloop.new_event_loop()
         self._ready: Future[int] = Future()
@@ -127,6 +130,8 @@ class StandaloneStorage:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
+        if self._s3_at_root:
+            return await self.service.handle(request, f"/s3{path}")
         if not path.startswith(PREFIX):
             return web.Response(status=404)
         return await self.service.handle(request, path[len(PREFIX) :])

@@ -62,6 +62,7 @@ class Incoming:
     is_form: bool
     user_metadata: Any = None
     x_robots_tag: str | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,11 @@ async def receive_and_store(
         limit = permitted.limit
         if core.settings.compat and not incoming.is_form:
             limit = core.settings.upload_file_size_limit
-        staged = await core.stager.receive(incoming.chunks, limit)
+        staged = await core.stager.receive(
+            incoming.chunks,
+            limit,
+            sha256="" if core.settings.compat else incoming.sha256,
+        )
         staged.mime_type, staged.cache_control = (
             incoming.mime_type,
             incoming.cache_control,

@@ -1,0 +1,94 @@
+"""POST policies: what an HTML form may upload.
+
+Source: "Browser-based uploads using POST" and storage-api 3.9: the expiration is
+required and every field must be covered by a condition.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from harness.errors import RemoteProtocolError
+
+__all__ = ["PolicyError", "PostPolicy"]
+
+UNCOVERED: Final = frozenset({"policy", "x-amz-signature", "file"})
+IGNORED_PREFIX: Final = "x-ignore-"
+
+
+class PolicyError(RemoteProtocolError):
+    """A form that its policy does not allow, or a policy that is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostPolicy:
+    """A policy: ``conditions`` are (operator, field in lower case, value)."""
+
+    expires_at: datetime
+    conditions: tuple[tuple[str, str, str], ...]
+    size_range: tuple[int, int] | None
+
+    @classmethod
+    def parse(cls, encoded: str) -> PostPolicy:
+        """Read the base64 JSON of a form's ``policy`` field."""
+        try:
+            document = json.loads(base64.b64decode(encoded, validate=True))
+            expiration = str(document["expiration"]).replace("Z", "+00:00")
+            expires_at = datetime.fromisoformat(expiration)
+            conditions = document["conditions"]
+        except (binascii.Error, ValueError, KeyError, TypeError) as exc:
+            raise PolicyError("Invalid policy document") from exc
+        if not isinstance(conditions, list):
+            raise PolicyError("Invalid policy document")
+        if expires_at.tzinfo is None:
+            expires_at = expires_at.replace(tzinfo=UTC)
+        rules: list[tuple[str, str, str]] = []
+        size_range = None
+        for condition in conditions:
+            if isinstance(condition, list) and condition[:1] == [
+                "content-length-range"
+            ]:
+                size_range = _size_range(condition)
+            else:
+                rules.extend(_rules(condition))
+        return cls(expires_at, tuple(rules), size_range)
+
+    def check(self, fields: Mapping[str, str], bucket: str, now: datetime) -> None:
+        """Refuse form fields (names in lower case) that the policy does not allow."""
+        if self.expires_at < now:
+            raise PolicyError("Policy has expired")
+        told = {**fields, "bucket": bucket}
+        covered = {field for _, field, _ in self.conditions}
+        for name in told:
+            free = name in UNCOVERED or name.startswith(IGNORED_PREFIX)
+            if not free and name not in covered and name != "bucket":
+                raise PolicyError(f"Extra input fields: {name}")
+        for operator, field, value in self.conditions:
+            given = told.get(field, "")
+            fits = given == value if operator == "eq" else given.startswith(value)
+            if not fits:
+                raise PolicyError(f"Policy Condition failed: {operator} ${field}")
+
+
+def _rules(condition: Any) -> list[tuple[str, str, str]]:
+    if isinstance(condition, dict):
+        return [("eq", str(k).lower(), str(v)) for k, v in condition.items()]
+    if isinstance(condition, list) and len(condition) == 3:
+        operator, field, value = map(str, condition)
+        if operator in ("eq", "starts-with") and field.startswith("$"):
+            return [(operator, field[1:].lower(), value)]
+    raise PolicyError("Invalid policy condition")
+
+
+def _size_range(condition: list[Any]) -> tuple[int, int]:
+    try:
+        _, least, most = condition
+        return int(least), int(most)
+    except (ValueError, TypeError) as exc:
+        raise PolicyError("Invalid policy condition") from exc

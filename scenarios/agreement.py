@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx
+from scenarios.browsing import browser
 
 if TYPE_CHECKING:
     from harness.stack.project import Project
@@ -35,7 +35,7 @@ async def disagreements(project: Project) -> list[Disagreement]:
         await connection.close()
     headers = {"Authorization": f"Bearer {project.service_role_key}"}
     found = []
-    async with httpx.AsyncClient(headers=headers) as http:
+    async with browser(headers=headers) as http:
         for bucket, name, size in rows:
             path = f"{bucket}/{quote(name)}"
             answer = await http.get(f"{project.url}/storage/v1/object/{path}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Requirement", "load_requirements"]
+__all__ = ["Requirement", "load_requirements", "shown_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,27 @@ def load_requirements() -> dict[str, Requirement]:
         for system, titles in by_system.items()
         for requirement, title in titles.items()
     }
+
+
+def shown_by(folder: Path) -> dict[str, list[str]]:
+    """Return the tests of the suites below ``folder`` that carry each requirement id."""
+    shown: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for requirement in _marked(node):
+                    shown.setdefault(requirement, []).append(node.name)
+    return shown
+
+
+def _marked(test: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Return the arguments of the ``requirement`` marks of a test."""
+    return [
+        argument.value
+        for mark in test.decorator_list
+        if isinstance(mark, ast.Call)
+        and isinstance(mark.func, ast.Attribute)
+        and mark.func.attr == "requirement"
+        for argument in mark.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]

@@ -1,20 +1,23 @@
 """The people of the climber scenarios, for its own suites and for others.
 
-One of each kind that a rule distinguishes.  Roles are granted by the service, profiles
-are made by their owners.
+One of each kind that a rule distinguishes; ``people.sql`` puts them into the template
+that projects are cloned from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from harness.stack.project import Persona
 
 if TYPE_CHECKING:
-    from harness.stack.project import Persona, Project
+    from harness.stack.project import Project
     from scenarios.climber.media import MediaLibrary
 
-__all__ = ["BUCKETS", "Cast", "LibraryOf", "assemble"]
+__all__ = ["BUCKETS", "PEOPLE_SQL", "Cast", "LibraryOf", "assemble"]
 
 LibraryOf: TypeAlias = "Callable[[Persona], Awaitable[MediaLibrary]]"
 
@@ -54,37 +57,31 @@ class Cast:
         return persona
 
 
-async def assemble(project: Project) -> Cast:
-    """Create the users of a cast, with profiles and roles.
+PEOPLE_SQL = Path(__file__).with_name("people.sql")
+_ID = "a0000000-0000-4000-8000-{:012d}"
+
+
+def assemble(project: Project) -> Cast:
+    """Return the cast of a project whose template holds ``people.sql``.
 
     ``premium`` and ``rival`` have the role premium_user, ``guest`` signed in
     anonymously.
     """
-    cast = Cast(
-        ana=await project.create_user("ana@example.test"),
-        ben=await project.create_user("ben@example.test"),
-        premium=await project.create_user("premium@example.test"),
-        rival=await project.create_user("rival@example.test"),
-        admin=await project.create_user("admin@example.test"),
-        guest=await project.create_user("guest@example.test", is_anonymous=True),
+
+    def user(number: int, name: str, *, is_anonymous: bool = False) -> Persona:
+        email = f"{name}@example.test"
+        claims: dict[str, Any] = {"email": email, "is_anonymous": is_anonymous}
+        sub = _ID.format(number)
+        token = project.token(sub, **claims)
+        return Persona(sub, token, "authenticated", email, claims)
+
+    return Cast(
+        ana=user(1, "ana"),
+        ben=user(2, "ben"),
+        premium=user(3, "premium"),
+        rival=user(4, "rival"),
+        admin=user(5, "admin"),
+        guest=user(6, "guest", is_anonymous=True),
         anon=project.anon,
         service=project.service,
     )
-    people = (cast.ana, cast.ben, cast.premium, cast.rival, cast.admin, cast.guest)
-    connection = await project.connect()
-    try:
-        await connection.executemany(
-            "insert into public.user_profiles (id, display_name) values ($1, $2)",
-            [(who.id, who.email.partition("@")[0]) for who in people],
-        )
-        await connection.executemany(
-            "insert into public.user_roles (user_id, role) values ($1, $2)",
-            [
-                (cast.premium.id, "premium_user"),
-                (cast.rival.id, "premium_user"),
-                (cast.admin.id, "admin"),
-            ],
-        )
-    finally:
-        await connection.close()
-    return cast

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from scenarios.climber import SCENARIO
-from scenarios.climber.cast import Cast, LibraryOf, assemble
+from scenarios.climber.cast import PEOPLE_SQL, Cast, LibraryOf, assemble
 from scenarios.climber.media import MediaLibrary
 from scenarios.fixtures import sql
-from scenarios.public_url import set_public_url
 from scenarios.schemas import schema_folders
 
 if TYPE_CHECKING:
@@ -26,15 +24,14 @@ __all__ = ["harness_schema", "library_of", "people", "sql"]
 
 @pytest.fixture(scope="session")
 def harness_schema() -> tuple[Path, ...]:
-    """Run on the climber schema, or on its draft."""
-    return schema_folders(SCENARIO)
+    """Run on the climber schema, or on its draft, with its people."""
+    return (*schema_folders(SCENARIO), PEOPLE_SQL)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def people(project: Project) -> Cast:
-    """Return the cast, in a project that knows its own URL."""
-    await set_public_url(project)
-    return await assemble(project)
+@pytest.fixture
+def people(project: Project) -> Cast:
+    """Return the cast of the project."""
+    return assemble(project)
 
 
 @pytest.fixture

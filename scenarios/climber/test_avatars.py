@@ -5,21 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import allure
-import httpx
 import pytest
 from postgrest.exceptions import APIError
 
 from harness.clock import seeded
 from harness.stack.project import Persona, Project
 from scenarios.agreement import assert_rows_and_bytes_agree
+from scenarios.browsing import browser
 from scenarios.climber.avatars import AvatarOutbox, Avatars
 from scenarios.climber.cast import Cast, LibraryOf
 from scenarios.climber.media import Bucket
 from scenarios.fixtures import AsPersona, Sql
+from scenarios.public_url import set_public_url
 
 pytestmark = allure.feature("climber: avatars")
 
 PNG = "image/png"
+
+
+@pytest.fixture(autouse=True)
+async def _known_url(project: Project) -> None:
+    await set_public_url(project)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ async def profile_url(sql: Sql, persona: Persona) -> str | None:
 
 async def served(url: str | None) -> bytes | None:
     assert url is not None
-    async with httpx.AsyncClient() as anybody:
+    async with browser() as anybody:
         answer = await anybody.get(url)
     return answer.content if answer.status_code == 200 else None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import allure
-import httpx
 import pytest
 
 from harness.resources import sql_root
 from harness.stack.project import Project
 from scenarios.agreement import assert_rows_and_bytes_agree
+from scenarios.browsing import browser
 from scenarios.climber.cast import BUCKETS, Cast, LibraryOf
 from scenarios.climber.media import Bucket, FileRefusedError, Refusal
 from scenarios.fixtures import Sql
@@ -129,8 +129,8 @@ async def test_the_declared_type_counts_because_content_is_not_sniffed(
     library = await library_of(people.ana)
     path = library.path("spoofed.png")
     await library.store(Bucket.AVATARS, path, b"<html>not a picture", "image/png")
-    async with httpx.AsyncClient() as browser:
-        served = await browser.get(await library.public_url(Bucket.AVATARS, path))
+    async with browser() as anybody:
+        served = await anybody.get(await library.public_url(Bucket.AVATARS, path))
     # A browser is told the declared type, so the page in the file never runs.
     assert served.headers["content-type"] == "image/png"
 
@@ -142,7 +142,7 @@ async def test_public_buckets_serve_anybody_and_private_ones_nobody(
     premium, admin = await library_of(people.premium), await library_of(people.admin)
     await premium.store(Bucket.VIDEOS, premium.path("v.mp4"), b"video", "video/mp4")
     await admin.store(Bucket.MOUNTAINS, "eiger.jpg", b"eiger", "image/jpeg")
-    async with httpx.AsyncClient() as anybody:
+    async with browser() as anybody:
         video = await anybody.get(
             await premium.public_url(Bucket.VIDEOS, premium.path("v.mp4"))
         )

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import allure
 import asyncpg
-import httpx
 import pytest
 
 from harness.stack.project import Project
+from scenarios.browsing import browser
 from scenarios.climber.cast import Cast, LibraryOf
 from scenarios.climber.media import Bucket, FileRefusedError, Refusal
 from scenarios.fixtures import Sql, become
@@ -93,7 +93,7 @@ async def test_an_avatar_goes_into_the_own_folder_or_nowhere(
     )
     # Percent-encoded dots survive every client library that normalises paths.
     encoded = quote(name).replace("..", "%2e%2e").replace("/./", "/%2e/")
-    async with httpx.AsyncClient() as http:
+    async with browser() as http:
         answer = await http.post(
             f"{project.url}/storage/v1/object/user-avatars/{encoded}",
             content=b"face",
@@ -177,7 +177,7 @@ async def test_nobody_moves_a_file_into_another_bucket(
     premium = await library_of(people.premium)
     path = premium.path("not-a-video.png")
     await premium.store(Bucket.AVATARS, path, b"picture", PNG)
-    async with httpx.AsyncClient() as http:
+    async with browser() as http:
         answer = await http.post(
             f"{project.url}/storage/v1/object/move",
             json={

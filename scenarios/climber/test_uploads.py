@@ -13,6 +13,7 @@ import pytest
 from harness.clock import seeded
 from harness.stack.project import Persona, Project
 from scenarios.agreement import assert_rows_and_bytes_agree
+from scenarios.browsing import browser
 from scenarios.climber.cast import Cast, LibraryOf
 from scenarios.climber.media import Bucket, FileRefusedError, MediaLibrary, Refusal
 from scenarios.fixtures import AsPersona, Sql
@@ -33,7 +34,7 @@ async def test_a_video_lives_from_upload_over_a_signed_link_to_deletion(
     video = bytes(range(256)) * 1000
     await premium.store(Bucket.VIDEOS, path, video, MP4)
     link = await premium.link(Bucket.VIDEOS, path)
-    async with httpx.AsyncClient() as anybody:
+    async with browser() as anybody:
         served = await anybody.get(link)
         assert (served.content, served.headers["content-type"]) == (video, MP4)
         await assert_rows_and_bytes_agree(project)
@@ -105,7 +106,7 @@ async def test_an_upload_without_a_valid_token_is_refused(
     token: str | None, people: Cast, project: Project, sql: Sql
 ) -> None:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient() as http:
+    async with browser() as http:
         answer = await http.post(
             f"{project.url}/storage/v1/object/user-avatars/{people.ana.id}/a.png",
             content=b"face",
@@ -246,7 +247,7 @@ async def _act(
 async def _post(
     project: Project, persona: Persona, path: str, size: int, content_type: str
 ) -> httpx.Response:
-    async with httpx.AsyncClient() as http:
+    async with browser() as http:
         return await http.post(
             f"{project.url}/storage/v1/object/{path}",
             content=bytes(size),

@@ -9,16 +9,18 @@ Source: PostgREST v14, "Tables and Views", "Resource Embedding", "Functions as R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import quote_plus, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from harness.protocols.postgrest_errors import RestError, range_unsatisfiable
 from harness.protocols.postgrest_filters import (
     Filter,
+    Literal,
     Logic,
     Path,
+    filter_with_value,
+    operation_prefix,
     parse_columns,
     parse_filter,
     parse_logic,
@@ -34,10 +36,19 @@ from harness.protocols.postgrest_select import (
     parse_select,
 )
 
-__all__ = ["EVERYTHING", "Query", "RowRange", "canonical_query", "parse_query"]
+__all__ = [
+    "EVERYTHING",
+    "Query",
+    "RowRange",
+    "Shape",
+    "canonical_query",
+    "parse_query",
+    "parse_shape",
+    "query_shape",
+]
 
 RESERVED = frozenset({"select", "columns", "on_conflict"})
-Parameters = Sequence[tuple[str, str | None]]
+SPECIAL = frozenset({"limit", "offset", "order", "and", "or"})
 
 
 class RowRange(NamedTuple):
@@ -65,6 +76,48 @@ class Query:
     arguments: list[tuple[str, str]] = field(default_factory=list)
 
 
+class Shape(NamedTuple):
+    """A query string taken apart: what it asks for, and the values it asks with.
+
+    Two requests with equal ``parts`` differ in ``values`` only, so that what was worked
+    out for one serves the other.
+    """
+
+    parts: tuple[tuple[str, str | None, int], ...]
+    values: tuple[str, ...]
+
+
+def query_shape(raw: str) -> Shape:
+    """Return the shape of a raw query string; raises ``RestError``."""
+    parts: list[tuple[str, str | None, int]] = []
+    values: list[str] = []
+    for key, value in split_query(raw):
+        split = None
+        if value and key not in RESERVED and key.rpartition(".")[2] not in SPECIAL:
+            split = operation_prefix(value)
+        if split is None:
+            parts.append((key, value, -1))
+        else:
+            parts.append((key, split[0], len(values)))
+            values.append(split[1])
+    return Shape(tuple(parts), tuple(values))
+
+
+def parse_shape(shape: Shape) -> Query:
+    """Return what the query asks for, its values marked by their slots."""
+    query = Query()
+    reader = _Reader(query, arguments_allowed=False)
+    for key, text, slot in shape.parts:
+        if slot < 0:
+            reader.read(key, text)
+        else:
+            value = Literal(shape.values[slot])
+            value.slot = slot
+            query.filters.append(filter_with_value(key, text or "", value))
+    reader.finish()
+    return query
+
+
 def parse_query(raw: str, *, arguments_allowed: bool = False) -> Query:
     """Return what the raw (percent-encoded) query string asks for.
 
@@ -72,35 +125,57 @@ def parse_query(raw: str, *, arguments_allowed: bool = False) -> Query:
     filter is an argument.  Raises ``RestError``.
     """
     query = Query()
-    if not raw:
-        return query
-    limits: dict[Path, int] = {}
-    offsets: dict[Path, int] = {}
-    seen: set[str] = set()
-    for key, value in split_query(raw):
+    if raw:
+        reader = _Reader(query, arguments_allowed=arguments_allowed)
+        for key, value in split_query(raw):
+            reader.read(key, value)
+        reader.finish()
+    return query
+
+
+class _Reader:
+    """Sorts the parameters of one query string."""
+
+    def __init__(self, query: Query, *, arguments_allowed: bool) -> None:
+        self._query = query
+        self._arguments_allowed = arguments_allowed
+        self._limits: dict[Path, int] = {}
+        self._offsets: dict[Path, int] = {}
+        self._seen: set[str] = set()
+
+    def read(self, key: str, value: str | None) -> None:
+        """Take one parameter; the first of several equal reserved ones counts."""
         if value is None:
-            continue
+            return
+        query = self._query
         last = key.rpartition(".")[2]
         if key in RESERVED:
-            if key not in seen:
+            if key not in self._seen:
                 _reserved(query, key, value)
-            seen.add(key)
+            self._seen.add(key)
         elif last == "limit":
-            _number(limits, key, value)
+            _number(self._limits, key, value)
         elif last == "offset":
-            _number(offsets, key, value)
+            _number(self._offsets, key, value)
         elif last == "order":
             path, _ = parse_path(key)
             query.orders[path] = parse_order(value)
         elif last in ("and", "or"):
             query.logic.append(parse_logic(key, value))
-        elif arguments_allowed and "." not in key and not starts_as_operation(value):
+        elif self._arguments_allowed and _is_argument(key, value):
             query.arguments.append((key, value))
         else:
             query.filters.append(parse_filter(key, value))
-    for path in {**limits, **offsets}:
-        query.ranges[path] = _range(limits.get(path), offsets.get(path, 0))
-    return query
+
+    def finish(self) -> None:
+        """Put limits and offsets together once all are read."""
+        for path in {**self._limits, **self._offsets}:
+            limit, offset = self._limits.get(path), self._offsets.get(path, 0)
+            self._query.ranges[path] = _range(limit, offset)
+
+
+def _is_argument(key: str, value: str) -> bool:
+    return "." not in key and not starts_as_operation(value)
 
 
 def split_query(raw: str) -> list[tuple[str, str | None]]:
@@ -115,8 +190,7 @@ def split_query(raw: str) -> list[tuple[str, str | None]]:
 
 def canonical_query(raw: str) -> str:
     """Return the query string with its parameters sorted, for ``Content-Location``."""
-    pairs = sorted(split_query(raw), key=lambda pair: pair[0])
-    return "&".join(f"{quote_plus(k)}={quote_plus(v or '')}" for k, v in pairs)
+    return "&".join(sorted(raw.split("&"))) if "&" in raw else raw
 
 
 def _decode(text: str) -> str:

@@ -8,14 +8,20 @@ type of what they are compared with.
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal as OneOf
+from typing import NamedTuple
 
 from harness.protocols.postgrest_scanner import MAX_DEPTH, Field, Scanner
 
 __all__ = [
     "Filter",
+    "Literal",
     "Logic",
     "Operation",
+    "array_literal",
+    "filter_with_value",
+    "operation_prefix",
     "parse_columns",
     "parse_filter",
     "parse_logic",
@@ -24,7 +30,7 @@ __all__ = [
     "starts_as_operation",
 ]
 
-Quantifier = Literal["any", "all"]
+Quantifier = OneOf["any", "all"]
 
 # The SQL operator of each name.
 PLAIN_OPERATORS = {
@@ -64,11 +70,18 @@ _LIST_ELEMENT = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}(?=[,)]|\Z)")
 
 
+class Literal(str):
+    """A value that may differ between requests of one shape; ``slot`` counts them."""
+
+    __slots__ = ("slot",)
+    slot: int
+
+
 class Operation(NamedTuple):
-    """What a field is compared with; ``value`` is a tuple for ``in``."""
+    """What a field is compared with; for ``in``, ``value`` is an array literal."""
 
     operator: str
-    value: str | tuple[str, ...]
+    value: str
     negated: bool = False
     quantifier: Quantifier | None = None
     language: str | None = None
@@ -84,12 +97,49 @@ class Filter(NamedTuple):
 class Logic(NamedTuple):
     """Conditions joined by ``and`` or ``or``."""
 
-    connective: Literal["and", "or"]
+    connective: OneOf["and", "or"]
     negated: bool
     operands: tuple[Filter | Logic, ...]
 
 
 Path = tuple[str, ...]
+
+_PREFIX = re.compile(
+    r"(?:not\.)?"
+    rf"(?:(?:{'|'.join([*PLAIN_OPERATORS, 'isdistinct'])})"
+    rf"|(?:{'|'.join(QUANTIFIED_OPERATORS)})(?:\((?:any|all)\))?)\."
+)
+_LIST_PREFIX = re.compile(r"(?:not\.)?in\.")
+
+
+def array_literal(values: Iterable[str]) -> str:
+    """Return a text array as PostgreSQL writes it."""
+    return "{" + ",".join(_array_element(value) for value in values) + "}"
+
+
+def _array_element(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def operation_prefix(text: str) -> tuple[str, str] | None:
+    """Split a filter into its operator and its value, where that is plain to see.
+
+    ``None`` for what only the grammar can tell (``is``, text search, mistakes).
+    """
+    match = _PREFIX.match(text)
+    if match is not None:
+        prefix = match.group()
+        return prefix, _value_of(prefix, text[match.end() :])
+    match = _LIST_PREFIX.match(text)
+    if match is None:
+        return None
+    return match.group(), parse_operation(text).value
+
+
+def _value_of(prefix: str, value: str) -> str:
+    # A star is easier to send than a percent sign.
+    return value.replace("*", "%") if "like" in prefix else value
 
 
 def starts_as_operation(value: str) -> bool:
@@ -123,6 +173,14 @@ def parse_filter(key: str, value: str) -> tuple[Path, Filter]:
     """Return the embeds that a filter stands on, and the filter."""
     path, field = parse_path(key)
     return path, Filter(field, parse_operation(value))
+
+
+def filter_with_value(key: str, prefix: str, value: str) -> tuple[Path, Filter]:
+    """Return a filter whose operator was split off by :func:`operation_prefix`."""
+    path, field = parse_path(key)
+    sample = f"{prefix}()" if prefix.endswith("in.") else prefix
+    operation = parse_operation(sample)
+    return path, Filter(field, operation._replace(value=value))
 
 
 def parse_operation(value: str) -> Operation:
@@ -180,7 +238,7 @@ def _tree(scanner: Scanner, depth: int) -> Filter | Logic:
         scanner.blank()
     scanner.expect(")")
     scanner.blank()
-    connective: Literal["and", "or"] = "and" if match.group(2) == "and" else "or"
+    connective: OneOf["and", "or"] = "and" if match.group(2) == "and" else "or"
     return Logic(connective, bool(match.group(1)), tuple(operands))
 
 
@@ -199,7 +257,7 @@ def _operation(scanner: Scanner, *, in_tree: bool) -> Operation:
         raise scanner.error(OPERATOR_HINT)
     name, modifier = match.group(1), match.group(2)
     if name in QUANTIFIED_OPERATORS and modifier in (None, "any", "all"):
-        value = _value(scanner, in_tree=in_tree)
+        value = _value_of(name, _value(scanner, in_tree=in_tree))
         if modifier is None:
             return Operation(name, value, negated)
         return Operation(name, value, negated, "any" if modifier == "any" else "all")
@@ -211,7 +269,9 @@ def _operation(scanner: Scanner, *, in_tree: bool) -> Operation:
         if name in PLAIN_OPERATORS or name == "isdistinct":
             return Operation(name, _value(scanner, in_tree=in_tree), negated)
         if name == "in":
-            return Operation("in", _list(scanner), negated)
+            values = _list(scanner)
+            empty = values == ("",)
+            return Operation("in", "{}" if empty else array_literal(values), negated)
         if name == "is":
             return Operation("is", _is_value(scanner), negated)
     scanner.pos = start

@@ -23,6 +23,7 @@ from harness.protocols.postgrest_errors import (
     range_unsatisfiable,
 )
 from harness.protocols.postgrest_media import PLAN, MediaType
+from harness.protocols.postgrest_preferences import NO_PREFERENCES
 from harness.servers.project import request_headers
 from harness.servers.rest.request import RestRequest
 from harness.servers.rest.responses import (
@@ -31,13 +32,14 @@ from harness.servers.rest.responses import (
     overridden,
     range_status,
 )
-from harness.servers.rest.schema import SchemaCache
+from harness.servers.rest.schema import SchemaCache, quote_identifier
 from harness.servers.rest.settings import RestSettings
 from harness.servers.rest.timezones import TimeZones
 from harness.servers.rest.transaction import Check, Context, Transactions
 
 __all__ = ["RESPONSE_SETTINGS", "Action", "count_of", "explained_rows"]
 
+NO_SETTINGS: Mapping[str, str] = {}
 # Read after everything else, because what runs before may set them.
 RESPONSE_SETTINGS = (
     "nullif(current_setting('response.headers', true), ''), "
@@ -72,7 +74,7 @@ class Action:
             method=request.method,
             path=request.path,
             headers=request_headers(request.http),
-            search_path=(request.schema, *self.settings.db_extra_search_path),
+            search_path=self.search_path,
             read_only=read_only,
             settings=await self._settings(settings),
             pre_request=self.settings.pre_request,
@@ -80,6 +82,14 @@ class Action:
         )
         keep = read_only or not self.rolls_back
         return await self.transactions.run(context, statements, check=check, keep=keep)
+
+    @property
+    def search_path(self) -> str:
+        """The schemas in which the request's names are looked up."""
+        schemas = dict.fromkeys(
+            (self.request.schema, *self.settings.db_extra_search_path)
+        )
+        return ", ".join(quote_identifier(schema) for schema in schemas)
 
     @property
     def rolls_back(self) -> bool:
@@ -91,11 +101,11 @@ class Action:
         return end.startswith("rollback")
 
     async def _settings(self, more: Mapping[str, str] | None) -> Mapping[str, str]:
-        settings = self.cache.role_settings.get(self.request.caller.role)
+        settings = self.cache.role_settings.get(self.request.caller.role, NO_SETTINGS)
         zone = self.request.preferences.timezone
-        if more is None and zone is None:
-            return settings or {}
-        merged = {**(settings or {}), **(more or {})}
+        if not more and zone is None:
+            return settings
+        merged = {**settings, **(more or {})}
         if zone is not None and await self.time_zones.knows(zone):
             merged["timezone"] = zone
         return merged
@@ -112,21 +122,25 @@ class Action:
         if invalid:
             raise preferences_invalid(invalid)
 
-    def applied_preferences(self, *names: str) -> dict[str, str]:
-        """Return the ``Preference-Applied`` header for those of ``names`` given."""
-        preferences = self.request.preferences
-        if not self.settings.db_tx_end.endswith("allow-override"):
-            names = tuple(name for name in names if name != "tx")
-        applied = preferences.applied(*names)
-        return {"Preference-Applied": applied} if applied else {}
+    def headers(
+        self, media: MediaType | None, preferences: Sequence[str]
+    ) -> CIMultiDict[str]:
+        """Return the headers that every successful answer of a kind has.
 
-    def headers(self, media: MediaType | None, *preferences: str) -> CIMultiDict[str]:
-        """Return the headers that every successful answer of a kind has."""
-        headers = CIMultiDict(self.applied_preferences(*preferences))
+        ``preferences`` names those that ``Preference-Applied`` may tell of.
+        """
+        request = self.request
+        headers: CIMultiDict[str] = CIMultiDict()
         if media is not None:
             headers["Content-Type"] = media.content_type
-            if self.request.profile is not None:
-                headers["Content-Profile"] = self.request.profile
+            if request.profile is not None:
+                headers["Content-Profile"] = request.profile
+        if request.preferences is not NO_PREFERENCES:
+            if not self.settings.db_tx_end.endswith("allow-override"):
+                preferences = [name for name in preferences if name != "tx"]
+            applied = request.preferences.applied(*preferences)
+            if applied:
+                headers["Preference-Applied"] = applied
         return headers
 
     def respond(
@@ -138,7 +152,8 @@ class Action:
         told_status: bytes | None = None,
     ) -> web.Response:
         """Return the answer after what the database set of it."""
-        status, headers = overridden(status, headers, told_headers, told_status)
+        if told_headers or told_status:
+            status, headers = overridden(status, headers, told_headers, told_status)
         if status == 204 or self.request.bodiless:
             body = b""
         return web.Response(status=status, headers=headers, body=body)
@@ -149,11 +164,14 @@ class Action:
         result: pq.abc.PGresult,
         rows: RowRange,
         total: int | None,
-        *preferences: str,
+        preferences: Sequence[str],
+        *,
+        content_location: str | None = None,
     ) -> web.Response:
         """Answer with rows out of a range; columns are count, body, told settings."""
-        found = int(result.get_value(0, 0) or b"0")
-        headers = self.headers(media, *preferences)
+        value = result.get_value
+        found = int(value(0, 0) or b"0")
+        headers = self.headers(media, preferences)
         last = rows.offset + found - 1
         headers["Content-Range"] = content_range(rows.offset, last, total)
         status = range_status(rows, found, total)
@@ -161,18 +179,15 @@ class Action:
             refusal = error_response(_past_end(rows.offset, total))
             refusal.headers["Content-Range"] = headers["Content-Range"]
             return refusal
-        return self.respond(
-            status,
-            headers,
-            result.get_value(0, 1) or b"",
-            result.get_value(0, 2),
-            result.get_value(0, 3),
-        )
+        if content_location is not None:
+            headers["Content-Location"] = content_location
+        body = value(0, 1) or b""
+        return self.respond(status, headers, body, value(0, 2), value(0, 3))
 
     def respond_plan(self, media: MediaType, result: pq.abc.PGresult) -> web.Response:
         """Answer with an execution plan."""
         lines = [result.get_value(i, 0) or b"" for i in range(result.ntuples)]
-        return self.respond(200, self.headers(media), b"\n".join(lines))
+        return self.respond(200, self.headers(media, ()), b"\n".join(lines))
 
 
 def _past_end(offset: int, total: int | None) -> RestError:

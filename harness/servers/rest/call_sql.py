@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.protocols.postgrest_filters import array_literal
 from harness.protocols.postgrest_payload import Payload
 from harness.servers.rest.filter_sql import Params
-from harness.servers.rest.introspection import array_literal
 from harness.servers.rest.schema import Parameter, Routine, quote_identifier
 
 __all__ = ["SCALAR", "call_sql"]

@@ -78,11 +78,11 @@ async def call_function(action: Action, body: bytes) -> web.Response:
     if is_plan(media):
         return action.respond_plan(media, result)
     if routine.returns_void:
-        headers = action.headers(None, *PREFERENCES)
+        headers = action.headers(None, PREFERENCES)
         told = result.get_value(0, 2), result.get_value(0, 3)
         return action.respond(204, headers, b"", *told)
     total = read_total(action, result, ())
-    return action.respond_rows(media, result, rows, total, *PREFERENCES)
+    return action.respond_rows(media, result, rows, total, PREFERENCES)
 
 
 def routine_of(

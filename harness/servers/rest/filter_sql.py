@@ -14,15 +14,22 @@ from harness.protocols.postgrest_filters import (
     QUANTIFIED_OPERATORS,
     TEXT_SEARCH_FUNCTIONS,
     Filter,
+    Literal,
     Logic,
     Operation,
 )
 from harness.protocols.postgrest_scanner import Field
-from harness.servers.rest.introspection import array_literal
 from harness.servers.rest.plan import column_undefined
 from harness.servers.rest.schema import Table, quote_identifier
 
-__all__ = ["Params", "cast_sql", "condition_sql", "field_sql", "filter_sql"]
+__all__ = [
+    "Params",
+    "cast_sql",
+    "condition_sql",
+    "encoded",
+    "field_sql",
+    "filter_sql",
+]
 
 JSON_TYPES = ("json", "jsonb")
 IS_KEYWORDS = {
@@ -38,18 +45,22 @@ NullTest = Callable[[Filter], str | None]
 
 
 class Params:
-    """The parameters of one statement, numbered as they are added."""
+    """The parameters of one statement, numbered as they are added.
 
-    __slots__ = ("values",)
+    ``slots`` tells which of them are values that differ between requests of one shape.
+    """
+
+    __slots__ = ("slots", "values")
 
     def __init__(self) -> None:
         self.values: list[bytes | None] = []
+        self.slots: dict[int, int] = {}
 
     def text(self, value: str) -> str:
         """Add a text value and return its placeholder."""
-        if "\0" in value:
-            raise nul_in_value()
-        self.values.append(value.encode())
+        if isinstance(value, Literal):
+            self.slots[len(self.values)] = value.slot
+        self.values.append(encoded(value))
         return f"${len(self.values)}"
 
     def raw(self, value: bytes | None) -> str:
@@ -58,6 +69,13 @@ class Params:
             raise nul_in_value()
         self.values.append(value)
         return f"${len(self.values)}"
+
+
+def encoded(value: str) -> bytes:
+    """Return a text value as a parameter; raises for what text cannot hold."""
+    if "\0" in value:
+        raise nul_in_value()
+    return value.encode()
 
 
 def field_sql(params: Params, alias: str, table: Table, field: Field) -> str:
@@ -124,10 +142,9 @@ def filter_sql(
 def condition_sql(params: Params, subject: str, operation: Operation) -> str:
     """Return ``subject`` compared as ``operation`` says, negation left out."""
     name, value = operation.operator, operation.value
-    if isinstance(value, tuple):
+    if name == "in":
         # One array parameter keeps the statement the same for any number of values.
-        values = () if value == ("",) else value
-        return f"{subject} = ANY ({params.text(array_literal(values))})"
+        return f"{subject} = ANY ({params.text(value)})"
     if name == "is":
         return f"{subject} IS {IS_KEYWORDS[value]}"
     if name == "isdistinct":
@@ -135,8 +152,6 @@ def condition_sql(params: Params, subject: str, operation: Operation) -> str:
     plain = PLAIN_OPERATORS.get(name)
     if plain is not None:
         return f"{subject} {plain} {params.text(value)}"
-    if name in ("like", "ilike"):
-        value = value.replace("*", "%")
     operator, placeholder = QUANTIFIED_OPERATORS[name], params.text(value)
     if operation.quantifier is not None:
         return f"{subject} {operator} {operation.quantifier.upper()} ({placeholder})"
@@ -151,5 +166,5 @@ def _text_search(
         language = f"{params.text(operation.language)}::regconfig, "
     document = subject if tsvector else f"to_tsvector({language}{subject})"
     function = TEXT_SEARCH_FUNCTIONS[operation.operator]
-    words = params.text(str(operation.value))
+    words = params.text(operation.value)
     return f"{document} @@ {function}({language}{words}::text)"

@@ -7,12 +7,13 @@ together here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
 
 from harness.db.pipeline import Pipeline, Statement
+from harness.protocols.postgrest_filters import array_literal
 from harness.servers.rest.catalog_sql import QUERIES
 from harness.servers.rest.relationships import (
     ForeignKey,
@@ -31,7 +32,7 @@ from harness.servers.rest.schema import (
 )
 from harness.servers.rest.view_definitions import target_entries
 
-__all__ = ["array_literal", "read_fingerprint", "read_schema_cache"]
+__all__ = ["read_fingerprint", "read_schema_cache"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -70,16 +71,6 @@ EMPTY_SEARCH_PATH = Statement(
     "select pg_catalog.set_config('search_path', '', true),"
     " pg_catalog.current_setting('server_version_num')"
 )
-
-
-def array_literal(values: Iterable[str]) -> str:
-    """Return a text array as PostgreSQL writes it."""
-    return "{" + ",".join(_element(value) for value in values) + "}"
-
-
-def _element(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 async def read_schema_cache(

@@ -48,7 +48,7 @@ def body_sql(media: MediaType, routine: Routine | None = None) -> str:
     scalar = routine is not None and not routine.composite
     row = f"r.{SCALAR}" if scalar else "r.*"
     if name == CSV:
-        return _csv(row)
+        return _csv()
     if name == GEO_JSON:
         return (
             "json_build_object('type', 'FeatureCollection', 'features', "
@@ -65,9 +65,9 @@ def body_sql(media: MediaType, routine: Routine | None = None) -> str:
     return f"coalesce({body}, '{empty}')"
 
 
-def _csv(row: str) -> str:
+def _csv() -> str:
     # A row's text form is a CSV line in parentheses.
-    line = f"({row})::text"
+    line = "(r.*)::text"
     first = "to_json((array_agg(r.*))[1])"
     names = f"SELECT string_agg(k, ',') FROM json_object_keys({first}) AS k"
     return (

@@ -14,4 +14,4 @@ __all__ = ["describe"]
 
 async def describe(action: Action) -> web.Response:
     """Answer with the OpenAPI description of the request's schema."""
-    return action.respond(200, action.headers(None), b"{}")
+    return action.respond(200, action.headers(None, ()), b"{}")

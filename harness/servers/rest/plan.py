@@ -31,6 +31,7 @@ from harness.servers.rest.schema import (
 __all__ = [
     "ReadNode",
     "column_undefined",
+    "counts_rows",
     "find_table",
     "needed_columns",
     "output_name",
@@ -188,12 +189,29 @@ def output_name(item: SelectField) -> str:
     return item.field.name
 
 
+def counts_rows(table: Table, item: SelectField) -> bool:
+    """Tell whether a field is ``count`` without being a column.
+
+    PostgreSQL reads ``row.count`` as ``count(row)``, and applications rely on it:
+    ``select=name,cities(count)`` works while aggregates are off.
+    """
+    return (
+        item.field.name == "count"
+        and not item.field.path
+        and item.aggregate is None
+        and "count" not in table.columns
+        and "count" not in table.computed
+    )
+
+
 def needed_columns(node: ReadNode) -> list[str]:
     """Return the columns of a written row that the answer is made of, ``*`` for all.
 
     Asking for no more matters: a role may read some columns and not others.
     """
-    names = dict.fromkeys(item.field.name for item in node.fields)
+    names = dict.fromkeys(
+        item.field.name for item in node.fields if not counts_rows(node.table, item)
+    )
     for term in node.order:
         if term.relation is None:
             names[term.field.name] = None

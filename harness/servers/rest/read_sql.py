@@ -20,7 +20,7 @@ from harness.protocols.postgrest_filters import Filter, Logic
 from harness.protocols.postgrest_order import OrderTerm
 from harness.protocols.postgrest_select import ALL_COLUMNS, SelectField
 from harness.servers.rest.filter_sql import Params, cast_sql, field_sql, filter_sql
-from harness.servers.rest.plan import ReadNode, output_name
+from harness.servers.rest.plan import ReadNode, counts_rows, output_name
 from harness.servers.rest.schema import (
     ColumnPairs,
     Relationship,
@@ -159,6 +159,9 @@ class ReadWriter:
                     for name in node.table.columns
                 ]
             value = f"ROW({alias}.*)" if hoist else "*"
+        elif counts_rows(node.table, item):
+            value = cast_sql(self._types, f"count({alias}.*)", item.cast)
+            return [_Output(value, output_name(item), grouped=False)]
         else:
             value = field_sql(self._params, alias, node.table, item.field)
             value = cast_sql(self._types, value, item.cast)

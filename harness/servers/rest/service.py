@@ -28,7 +28,7 @@ from harness.servers.rest.failures import (
 )
 from harness.servers.rest.information import options
 from harness.servers.rest.openapi import describe
-from harness.servers.rest.reading import read_table
+from harness.servers.rest.reading import ReadCache, read_table
 from harness.servers.rest.request import read_request
 from harness.servers.rest.responses import error_response
 from harness.servers.rest.settings import RestSettings
@@ -56,6 +56,7 @@ class RestService:
         self._schema = SchemaHolder(self._pool, conninfo, settings)
         self._transactions = Transactions(self._pool)
         self._time_zones = TimeZones(self._pool)
+        self._reads = ReadCache()
 
     async def start(self) -> None:
         """Get ready; connections and the schema cache wait for the first request."""
@@ -116,12 +117,12 @@ class RestService:
             return options(action)
         if request.kind == "root":
             return await describe(action)
-        calls = request.kind == "function"
-        action.query = parse_query(
-            request.raw_query, arguments_allowed=calls and request.reading
-        )
-        if calls:
+        if request.kind == "function":
+            action.query = parse_query(
+                request.raw_query, arguments_allowed=request.reading
+            )
             return await call_function(action, body)
         if request.reading:
-            return await read_table(action)
+            return await read_table(action, self._reads)
+        action.query = parse_query(request.raw_query)
         return await write_table(action, body)

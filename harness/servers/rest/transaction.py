@@ -9,14 +9,13 @@ whether it stands (``max-affected``, one object wanted) is committed in a second
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from psycopg import pq
 
 from harness.db.pipeline import Pipeline, PipelinePool, Statement, StatementError
 from harness.servers.caller import Caller
-from harness.servers.rest.schema import quote_identifier
 
 __all__ = ["Context", "Transactions"]
 
@@ -28,8 +27,7 @@ ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 Check = Callable[[Sequence[pq.abc.PGresult]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What the database is told of a request.
 
     ``settings`` are further settings (of the role, the called function, the time
@@ -40,7 +38,7 @@ class Context:
     method: str
     path: str
     headers: Mapping[str, str]
-    search_path: Sequence[str]
+    search_path: str
     read_only: bool
     settings: Mapping[str, str]
     pre_request: str | None = None
@@ -72,24 +70,36 @@ class Transactions:
         before = len(batch)
         batch.extend(statements)
         scope = context.caller.role
-        deciding = check is not None or not keep
-        async with self._pool.connection() as pipeline:
-            if not deciding and context.isolation is None:
+        pipeline = await self._pool.acquire()
+        try:
+            if check is None and keep and context.isolation is None:
                 return (await pipeline.run(batch, scope=scope))[before:]
             batch.insert(0, _begin(context))
-            if not deciding:
-                batch.append(COMMIT)
-                results = await _attempt(pipeline, batch, scope)
-                return results[before + 1 : -1]
-            results = (await _attempt(pipeline, batch, scope))[before + 1 :]
-            try:
-                if check is not None:
-                    check(results)
-            except BaseException:
-                await pipeline.run([ROLLBACK])
-                raise
-            await _attempt(pipeline, [COMMIT if keep else ROLLBACK], "")
-            return results
+            return await _decided(pipeline, batch, scope, before + 1, check, keep)
+        finally:
+            self._pool.release(pipeline)
+
+
+async def _decided(
+    pipeline: Pipeline,
+    batch: list[Statement],
+    scope: str,
+    before: int,
+    check: Check | None,
+    keep: bool,
+) -> list[pq.abc.PGresult]:
+    """Run a batch that begins a transaction, and end it as the outcome says."""
+    if check is None and keep:
+        return (await _attempt(pipeline, [*batch, COMMIT], scope))[before:-1]
+    results = (await _attempt(pipeline, batch, scope))[before:]
+    try:
+        if check is not None:
+            check(results)
+    except BaseException:
+        await pipeline.run([ROLLBACK])
+        raise
+    await _attempt(pipeline, [COMMIT if keep else ROLLBACK], "")
+    return results
 
 
 async def _attempt(
@@ -114,9 +124,8 @@ def _begin(context: Context) -> Statement:
 def _settings_statement(context: Context) -> Statement:
     caller = context.caller
     headers = context.headers
-    path = ", ".join(quote_identifier(schema) for schema in context.search_path)
     values = [
-        path.encode(),
+        context.search_path.encode(),
         *(item for pair in context.settings.items() for item in _encoded(pair)),
         caller.role.encode(),
         caller.claims_json.encode(),

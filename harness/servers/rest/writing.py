@@ -261,7 +261,7 @@ def _answer(write: _Write, result: pq.abc.PGresult) -> web.Response:
     names = INSERT_PREFERENCES if method == "POST" else CHANGE_PREFERENCES
     if method == "POST" and not (write.table.primary_key or action.query.on_conflict):
         names = names[1:]
-    headers = action.headers(write.media if write.represented else None, *names)
+    headers = action.headers(write.media if write.represented else None, names)
     if method == "PATCH":
         headers["Content-Range"] = content_range(0, found - 1, total)
     elif method != "PUT":

@@ -154,23 +154,9 @@ class Front(asyncio.Protocol):
             transport.resume_reading()
         if rest:
             protocol.data_received(rest)
-        self._record(hosted, path)
-
-    def _record(self, hosted: HostedProject, path: str) -> None:
-        project = hosted.project
-        assert self._transport is not None
-        peer = self._transport.get_extra_info("peername")
-        project.access_log.write(
-            {
-                "at": project.clock.now().isoformat(timespec="milliseconds"),
-                "project": project.ref,
-                "service": "realtime",
-                "method": "GET",
-                "path": path,
-                "event": "websocket",
-                "remote": peer[0] if peer else None,
-            }
-        )
+        peer = transport.get_extra_info("peername")
+        remote = peer[0] if peer else None
+        hosted.project.record("realtime", "websocket", path=path, remote=remote)
 
     def _decided(self) -> None:
         self._factory.undecided.discard(self)

@@ -123,7 +123,9 @@ class Gateway:
         request.request_id = _request_id(request)
         target = ABSOLUTE_FORM.sub("", request.raw_path, count=1)
         path = target.partition("?")[0] or "/"
-        hosted, ref, inner = locate(self._registry, path, request.host)
+        # Not request.host, which asks the resolver when the header is missing.
+        host = request.headers.get("Host", "")
+        hosted, ref, inner = locate(self._registry, path, host)
         response = await self._answer(request, hosted, ref, path, inner)
         if self._log.enabled:
             took_ms = (self._clock.monotonic_s() - began_s) * 1000
@@ -141,8 +143,8 @@ class Gateway:
         if _is_preflight(request):
             return _preflight(request)
         try:
-            if path.startswith(control.PREFIX):
-                rest = path[len(control.PREFIX) :]
+            prefix, slash, rest = path.partition(control.PREFIX)
+            if slash and not prefix and rest[:1] in ("", "/"):
                 return await self._control.handle(request, rest)
             if hosted is None:
                 return self._without_project(path, ref)
@@ -166,6 +168,8 @@ class Gateway:
             service, rest = "storage", f"/s3{path}"
         if service:
             _forward(request, hosted, path, rest)
+            if service != "storage":  # which answers only once it wants the body
+                await _continue(request)
             return await (await hosted.service(service)).handle(request, rest)
         if path in ("", "/"):
             return _json(_inventory([hosted]))
@@ -261,15 +265,8 @@ def _forward(
         mapped = hosted.api_keys.authorization(sent, headers.get("apikey", ""))
         if mapped != sent:
             request[AUTHORIZATION] = mapped
-    name, _, port = (
-        request.host.rpartition(":")
-        if ":" in request.host
-        else (
-            request.host,
-            "",
-            "80",
-        )
-    )
+    host = headers.get("Host", "")
+    name, _, port = host.rpartition(":") if ":" in host else (host, "", "80")
     remote = request.remote or ""
     hops = headers.get("X-Forwarded-For")
     request[FORWARDED] = {
@@ -284,6 +281,12 @@ def _forward(
         if isinstance(request, GatewayRequest)
         else "",
     }
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
 
 
 async def _rest_ready(hosted: HostedProject) -> web.Response:

@@ -116,6 +116,23 @@ class ServedProject:
                 )
             return self._pools[login]
 
+    def record(self, service: str, operation: str, **facts: Any) -> None:
+        """Leave a line in the access log for an operation that is no HTTP request.
+
+        ``facts`` that matter: ``role`` and ``sub`` of who asked, ``topic`` or ``path``
+        of what for, ``code`` of a refusal (None for success).
+        """
+        if self.access_log.enabled:
+            self.access_log.write(
+                {
+                    "at": self.clock.now().isoformat(timespec="milliseconds"),
+                    "project": self.ref,
+                    "service": service,
+                    "operation": operation,
+                    **facts,
+                }
+            )
+
     async def close(self) -> None:
         """Close every pool, dropping connections that are still in use."""
         pools, self._pools = list(self._pools.values()), {}

@@ -145,6 +145,26 @@ async def test_a_chunked_body_reaches_the_service(project: Project) -> None:
     assert (status, session["user"]["user_metadata"]) == (200, {"a": 1})
 
 
+async def test_a_client_that_waits_for_leave_to_send_gets_it(project: Project) -> None:
+    async with connected(project) as (reader, writer):
+        writer.write(
+            f"POST /p/{project.ref}/auth/v1/signup HTTP/1.1\r\nHost: x\r\n"
+            "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode()
+        )
+        assert (await head_of(reader)).startswith("HTTP/1.1 100 ")
+        writer.write(b"{}")
+        assert (await answer_of(reader))[0] == 200
+
+
+async def test_a_request_of_the_oldest_kind_is_answered(project: Project) -> None:
+    async with connected(project) as (reader, writer):
+        writer.write(f"GET /p/{project.ref}/auth/v1/health HTTP/1.0\r\n\r\n".encode())
+        status, body = await answer_of(reader)
+        assert (status, body["name"]) == (200, "Auth")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await reader.read() == b""
+
+
 async def test_a_client_that_goes_away_harms_nobody(project: Project) -> None:
     for piece in ("G", "GET /p/", "POST /auth/v1/signup HTTP/1.1\r\nContent-Length: 9"):
         async with connected(project) as (_, writer):
@@ -189,6 +209,6 @@ async def test_a_websocket_leaves_a_line(
     url = f"{base}/realtime/v1/websocket?apikey={project.anon_key}&vsn=1.0.0"
     async with websockets.connect(url):
         pass
-    opened = [line for line in new_log_lines() if line.get("event") == "websocket"]
+    opened = [line for line in new_log_lines() if line.get("operation") == "websocket"]
     assert [(e["service"], e["project"]) for e in opened] == [("realtime", project.ref)]
     assert project.anon_key not in str(opened)

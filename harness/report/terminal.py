@@ -33,7 +33,7 @@ __all__ = ["TerminalWriter"]
 
 VERDICT_WORDS = {"pass": "PASSED", "fail": "FAILED", "unknown": "UNKNOWN"}
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "unknown": "bold yellow"}
-LABEL_WIDTH = 14
+LABEL_WIDTH = 22
 
 
 class TerminalWriter:

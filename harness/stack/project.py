@@ -9,7 +9,7 @@ import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import asyncpg
 import httpx
@@ -18,9 +18,7 @@ from supabase import AsyncClient, AsyncClientOptions, create_async_client
 from harness.clock import Clock, SystemClock
 from harness.db.address import DatabaseAddress
 from harness.protocols.jwt import ProjectKeys, mint
-
-if TYPE_CHECKING:
-    from harness.stack.base import Stack
+from harness.stack.descriptor import StackDescriptor
 
 __all__ = ["Persona", "Project"]
 
@@ -55,6 +53,16 @@ class Persona:
     claims: Mapping[str, Any] = field(default_factory=dict)
 
 
+class ProjectOwner(Protocol):
+    """The stack as a project sees it: what it is, and where a project goes back."""
+
+    descriptor: StackDescriptor
+
+    async def drop_project(self, project: Project) -> None:
+        """Take ``project`` back."""
+        ...
+
+
 @dataclass(slots=True)
 class Project:
     """A running project and everything a client needs to reach it.
@@ -69,7 +77,7 @@ class Project:
     db_url: str
     database: DatabaseAddress
     keys: ProjectKeys
-    stack: Stack
+    stack: ProjectOwner
     clock: Clock = field(default_factory=SystemClock)
     created: list[str] = field(default_factory=list)
     _admin: asyncpg.Connection[Any] | None = None

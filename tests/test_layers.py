@@ -40,17 +40,23 @@ def layer_of(module: str) -> str:
 
 
 def imports_of(path: Path) -> list[tuple[int, str]]:
+    """Return (line, module) of each import; a package's part counts as itself."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            if node.module == "harness":
-                found += [(node.lineno, f"harness.{a.name}") for a in node.names]
-            else:
-                found.append((node.lineno, node.module))
+            found += [
+                (node.lineno, part if is_module(part) else node.module)
+                for part in (f"{node.module}.{alias.name}" for alias in node.names)
+            ]
     return found
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def modules() -> list[Path]:

@@ -10,7 +10,16 @@ from xml.sax.saxutils import escape
 
 from harness.errors import RemoteProtocolError
 
-__all__ = ["NAMESPACE", "DeleteRequest", "parse_complete", "parse_delete", "render"]
+__all__ = [
+    "NAMESPACE",
+    "DeleteRequest",
+    "parse_complete",
+    "parse_delete",
+    "parse_etag",
+    "parse_message",
+    "parse_upload_id",
+    "render",
+]
 
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>'
@@ -81,6 +90,32 @@ def parse_complete(body: bytes) -> list[tuple[int, str]]:
             parts.append((number, etag))
             number, etag = None, ""
     return parts
+
+
+def parse_upload_id(body: bytes) -> str:
+    """Read the answer of CreateMultipartUpload."""
+    return _text_of(body, "UploadId")
+
+
+def parse_etag(body: bytes) -> str:
+    """Read the answer of CompleteMultipartUpload, which may be a late refusal."""
+    return _text_of(body, "ETag")
+
+
+def parse_message(text: str) -> str:
+    """Return the message of an error document; '' for anything else."""
+    try:
+        return _text_of(text.encode(), "Message")
+    except RemoteProtocolError:
+        return ""
+
+
+def _text_of(body: bytes, element: str) -> str:
+    _, leaves = _parse(body)
+    for path, text in leaves:
+        if path.count("/") == 1 and path.endswith(f"/{element}"):
+            return text
+    raise RemoteProtocolError(f"no {element} in the answer")
 
 
 def _part_number(text: str) -> int:

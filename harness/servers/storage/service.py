@@ -16,6 +16,7 @@ from harness.servers.project import ERROR_CODE, ServedProject
 from harness.servers.storage import errors
 from harness.servers.storage.backend import Backend
 from harness.servers.storage.backend_file import FileBackend
+from harness.servers.storage.backend_s3 import S3Backend
 from harness.servers.storage.calls import Call, authenticate
 from harness.servers.storage.connections import Connections
 from harness.servers.storage.core import Core
@@ -48,9 +49,7 @@ class StorageService:
         settings = StorageSettings.of(project.settings.storage)
         connections = Connections(project, settings.max_connections)
         faults = FaultPoints(settings.fault_point)
-        backend: Backend = FileBackend(
-            project.objects_dir, durable=settings.durability == "full"
-        )
+        backend = _backend(project, settings)
         self._core = Core(
             project=project,
             settings=settings,
@@ -141,6 +140,12 @@ class StorageService:
                     finished = await core.connections.rows(FINISHED, versions)
                     core.resumable.remove_versions(row["version"] for row in finished)
                 self._recovered = True
+
+
+def _backend(project: ServedProject, settings: StorageSettings) -> Backend:
+    if settings.backend == "s3":
+        return S3Backend(settings, project.ref, project.clock)
+    return FileBackend(project.objects_dir, durable=settings.durability == "full")
 
 
 def _refusal(call: Call, error: errors.StorageError) -> web.Response:

@@ -53,6 +53,10 @@ TOO_MANY_CHANGES = "Too many database changes per second"
 PUBLICATIONS_SQL = """
 select pubname from pg_publication where pubname = any($1) order by pubname
 """
+PUBLISHED_SQL = """
+select string_agg(format('%I.%I', schemaname, tablename), ',' order by schemaname, tablename)
+from pg_publication_tables where pubname = $1
+"""
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +83,8 @@ class ChangeFeed:
         self._opening: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._last_commit_us = 0
-        self._confirmed_s = 0.0
+        self._published: str | None = ""
+        self._confirmed_s = self._checked_s = service.now_s
 
     # Opening and closing --------------------------------------------------------------
 
@@ -113,10 +118,35 @@ class ChangeFeed:
         return len(self._queue)
 
     def tick(self, now_s: float, unix_s: float) -> None:
-        """Confirm what was read, now and then."""
-        if self._stream is not None and now_s - self._confirmed_s >= CONFIRM_S:
+        """Confirm what was read, and look at the publication, now and then."""
+        if self._stream is None:
+            return
+        if now_s - self._confirmed_s >= CONFIRM_S:
             self._confirmed_s = now_s
             self._stream.confirm(unix_s)
+        if now_s - self._checked_s >= self._settings.publication_check_s:
+            self._checked_s = now_s
+            if self.registry:
+                self._service.spawn(self._check_publication())
+
+    async def _check_publication(self) -> None:
+        """End subscriptions to tables that are not published any more."""
+        publication = self._settings.publication
+        async with self._service.database.connection() as connection:
+            published = await connection.fetchval(PUBLISHED_SQL, publication)
+            if published == self._published:
+                return
+            self._published = published
+            for subscription in list(self.registry):
+                role = subscription.identity.role
+                try:
+                    await check_watches(
+                        connection, publication, subscription.watches, role
+                    )
+                except SubscriptionError as exc:
+                    if subscription.is_live:
+                        self.unsubscribe(subscription.channel)
+                        subscription.channel.system("error", EXTENSION, str(exc))
 
     async def _open(self) -> None:
         attempt = 0

@@ -25,6 +25,7 @@ from harness.servers.realtime.fanout import (
     OutgoingMessage,
 )
 from harness.servers.realtime.join_request import TOPIC_PREFIX, JoinRequest
+from harness.servers.realtime.term_size import exceeds, term_size
 from harness.servers.realtime.tokens import Identity, RefusedError, expired
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Incoming"]
 
 MAX_BACKLOG = 256
+BINARY_TUPLE_BYTES = 26
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
 TRACK_TOO_LARGE = "Track message size exceeded"
 TRACK_TOO_OFTEN = "Client presence rate limit exceeded"
@@ -48,7 +50,8 @@ log = logging.getLogger(__name__)
 class Channel:
     """A client's membership of a topic.
 
-    ``backlog`` is a queue while the channel waits for the database.  ``may_write`` and
+    ``backlog`` is a queue while the channel waits for the database, ``held`` one of
+    broadcasts while stored messages are being read.  ``may_write`` and
     ``may_write_presence`` are ``None`` until a write has asked; ``seen_ids`` holds the
     ids of replayed messages where a replay was asked for.
     """
@@ -61,6 +64,7 @@ class Channel:
         "backlog",
         "bus",
         "echo",
+        "held",
         "identity",
         "join_ref",
         "legacy",
@@ -93,6 +97,7 @@ class Channel:
         self.may_write_presence: bool | None = None if bus.private else True
         self.meta: Meta | None = None
         self.seen_ids: set[str] | None = None
+        self.held: list[tuple[Outgoing, bytes]] | None = None
         self.subscription: Subscription | None = None
         self.backlog: deque[Incoming] | None = None
         self._presence_count = 0
@@ -110,6 +115,13 @@ class Channel:
             return False
         self.seen_ids.discard(message_id)
         return True
+
+    def release(self) -> None:
+        """Send the broadcasts that were held, but for those a replay has shown."""
+        held, self.held = self.held or [], None
+        frames = [frame for message, frame in held if not self.has_seen(message)]
+        if frames:
+            self.socket.send(b"".join(frames))
 
     # Sending --------------------------------------------------------------------------
 
@@ -246,21 +258,28 @@ class Channel:
             return
         payload = encode_json(message.payload)
         outgoing = OutgoingMessage(self.topic, "broadcast", payload)
-        self._publish(message, outgoing, len(payload))
+        limit = self.socket.service.settings.max_payload_bytes
+        too_large = exceeds(limit, message.payload, len(payload))
+        self._publish(message, outgoing, too_large=too_large)
 
     def _broadcast_binary(self, message: BinaryBroadcast) -> None:
         outgoing = BinaryOutgoing(
             self.topic, message.event, message.payload, is_json=message.is_json
         )
-        self._publish(message, outgoing, len(message.payload) + len(message.event))
+        limit = self.socket.service.settings.max_payload_bytes
+        # The hosted service measures event, encoding and metadata with the payload.
+        size_bytes = len(message.payload) + len(message.event) + BINARY_TUPLE_BYTES
+        self._publish(message, outgoing, too_large=size_bytes > limit)
 
-    def _publish(self, message: Incoming, outgoing: Outgoing, size_bytes: int) -> None:
+    def _publish(
+        self, message: Incoming, outgoing: Outgoing, *, too_large: bool
+    ) -> None:
         if self.may_write is None:
             self.wait_for(self._learn_access(message))
             return
         if not self.may_write or self.bus is None:
             return
-        if size_bytes > self.socket.service.settings.max_payload_bytes:
+        if too_large:
             if self.ack:
                 self._reply(message, "error", PAYLOAD_TOO_LARGE)
             return
@@ -308,7 +327,7 @@ class Channel:
         if not isinstance(payload, dict):
             reason = {"reason": "Presence track payload must be a map"}
             self._reply(message, "error", reason)
-        elif len(encode_json(payload)) > settings.max_payload_bytes:
+        elif term_size(payload) > settings.max_payload_bytes:
             self.shut_down(TRACK_TOO_LARGE)
         elif self.may_write_presence is None:
             self._presence_count -= 1  # the same message comes again

@@ -63,6 +63,15 @@ class Database:
         finally:
             await pool.release(connection)
 
+    async def is_reachable(self) -> bool:
+        """Tell whether a query is answered now."""
+        try:
+            async with self.connection() as connection:
+                await connection.execute("select")
+        except (DatabaseUnavailableError, asyncpg.PostgresError):
+            return False
+        return True
+
     async def maintain_partitions(self) -> None:
         """Make the partitions of the next days and drop those past their retention."""
         async with self.connection() as connection:

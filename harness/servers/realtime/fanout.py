@@ -225,6 +225,8 @@ class Audience:
                 socket = channel.socket
                 if channel in skipping or channel.seen_ids is not None:
                     data = b"".join(_for_one(channel, queue, frames))
+                    if not data:
+                        continue
                 else:
                     data = joined
                 if socket.congested:
@@ -275,9 +277,13 @@ def _for_one(
     queue: list[tuple[Outgoing, Channel | None]],
     frames: list[bytes],
 ) -> list[bytes]:
-    """Leave out what ``channel`` sent itself and what a replay has shown it."""
-    return [
-        frame
+    """Leave out what ``channel`` sent itself, has seen, or is to see later."""
+    kept = [
+        (message, frame)
         for frame, (message, skip) in zip(frames, queue, strict=True)
-        if skip is not channel and not channel.has_seen(message)
+        if skip is not channel
     ]
+    if channel.held is not None:
+        channel.held += kept
+        return []
+    return [frame for message, frame in kept if not channel.has_seen(message)]

@@ -140,6 +140,9 @@ class Joiner:
             if request.bindings and not self._settings.compat:
                 subscription = await self._subscription(channel, request)
             if request.replay is not None and access.broadcast:
+                # Heard from now on, so that nothing falls between stored and live.
+                channel.seen_ids, channel.held = set(), []
+                channel.listen(access)
                 replayed = await self._service.replayer.fetch(
                     channel.subtopic, request.replay
                 )
@@ -150,6 +153,7 @@ class Joiner:
         self._welcome(channel, message, request, previous, access)
         for stored in replayed:
             stored.send_to(channel)
+        channel.release()
         if subscription is not None:
             self._service.changes.settle(channel, subscription)
         elif request.bindings:

@@ -21,7 +21,6 @@ class Metrics:
     changes_decoded: int = 0
     changes_delivered: int = 0
     changes_lost: int = 0
-    visibility_checks: int = 0
     replication_restarts: int = 0
     internal_errors: int = 0
 

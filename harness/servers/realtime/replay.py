@@ -45,9 +45,8 @@ class Replayed:
 
     def send_to(self, channel: Channel) -> None:
         """Send the message; the channel will not get its live copy again."""
-        if channel.seen_ids is None:
-            channel.seen_ids = set()
-        channel.seen_ids.add(self.id)
+        if channel.seen_ids is not None:
+            channel.seen_ids.add(self.id)
         meta = {"id": self.id, "replayed": True}
         if self.payload is not None:
             text = b'{"event":%b,"payload":%b,"type":"broadcast","meta":%b}' % (

@@ -17,13 +17,14 @@ from typing import Any
 from aiohttp import web
 
 from harness.protocols.pgoutput import Change
-from harness.protocols.phoenix import serializer_for
+from harness.protocols.phoenix import encode_json, serializer_for
 from harness.servers.project import ServedProject
 from harness.servers.realtime.authorization import Authorizer
 from harness.servers.realtime.changes import ChangeFeed
 from harness.servers.realtime.channel import Channel
 from harness.servers.realtime.database import Database
 from harness.servers.realtime.fanout import BinaryOutgoing, Bus, Outbox
+from harness.servers.realtime.http_api import HttpApi
 from harness.servers.realtime.join_request import TOPIC_PREFIX
 from harness.servers.realtime.joining import TOO_MANY_JOINS, TOO_MANY_USERS, Joiner
 from harness.servers.realtime.metrics import Metrics
@@ -41,6 +42,7 @@ from harness.servers.realtime.tokens import Identity, RefusedError, TokenVerifie
 __all__ = ["RealtimeService"]
 
 SWEEP_S = 1.0
+MAINTAIN_S = 4 * 3600.0
 log = logging.getLogger(__name__)
 
 
@@ -69,8 +71,10 @@ class RealtimeService:
         )
         self.changes = ChangeFeed(self)
         self.joiner = Joiner(self)
+        self._http = HttpApi(self)
         self.replayer = Replayer(self.database)
         self._outbox: Outbox | None = None
+        self._used_s = self._maintained_s = self.now_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         prefix, numbers = secrets.token_urlsafe(6), itertools.count(1)
@@ -81,8 +85,7 @@ class RealtimeService:
 
     async def stop(self) -> None:
         """Close every socket and connection."""
-        for socket in list(self.sockets):
-            socket.close(CLOSE_RESTART, "Server requested disconnect")
+        self.disconnect_all()
         tasks = [*self._tasks, *([self._sweeper] if self._sweeper else [])]
         for task in tasks:
             task.cancel()
@@ -228,6 +231,17 @@ class RealtimeService:
             self.changes.tick(self.now_s, unix_s)
             for socket in list(self.sockets):
                 self._sweep_socket(socket, unix_s)
+            await self._keep_database()
+
+    async def _keep_database(self) -> None:
+        """Look after what the database holds for us, or let it go when unused."""
+        if self.joined:
+            self._used_s = self.now_s
+        elif self.now_s - self._used_s > self.settings.database_idle_s:
+            await self.changes.close()
+        if self.now_s - self._maintained_s > MAINTAIN_S and self.changes.is_streaming:
+            self._maintained_s = self.now_s
+            self.spawn(self.database.maintain_partitions())
 
     def _sweep_socket(self, socket: Socket, unix_s: float) -> None:
         settings = self.settings
@@ -247,4 +261,33 @@ class RealtimeService:
 
     async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer an HTTP request to ``/realtime/v1`` + ``path``."""
-        raise web.HTTPNotFound
+        return await self._http.handle(request, path)
+
+    def gauges(self) -> dict[str, float]:
+        """Return what stands now, for the metrics."""
+        return {
+            "connected_sockets": len(self.sockets),
+            "joined_sockets": len(self.joined),
+            "topics": len(self.buses),
+            "subscriptions": len(self.changes.registry),
+            "changes_waiting": self.changes.waiting,
+            "replication_connected": self.changes.is_streaming,
+            "messages_delivered": self._outbox.delivered if self._outbox else 0,
+            "visibility_checks": self.changes.checker.checks,
+            "events_per_second": self.quotas.events.average,
+        }
+
+    def disconnect_all(self) -> None:
+        """Tell every channel that the server asks it to leave, and close."""
+        payload = encode_json(
+            {
+                "message": "Server requested disconnect",
+                "status": "ok",
+                "extension": "system",
+            }
+        )
+        for socket in list(self.sockets):
+            for channel in socket.channels.values():
+                text = socket.serializer.push(None, channel.topic, "system", payload)
+                socket.send_text(text)
+            socket.close(CLOSE_RESTART, "Server requested disconnect")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import orjson
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.integration.realtime.server import RealtimeServer
@@ -70,7 +70,7 @@ class Wire:
             }
         else:
             message = [join_ref, ref, topic, event, payload]
-        await self.socket.send(orjson.dumps(message).decode())
+        await self.socket.send(json.dumps(message))
         return ref
 
     async def ask(self, topic: str, event: str, payload: Any) -> Any:
@@ -163,7 +163,7 @@ class Wire:
             raise AssertionError(f"nothing came; kept: {self._kept}") from None
         if isinstance(data, bytes):
             return data
-        message = orjson.loads(data)
+        message = json.loads(data)
         if isinstance(message, dict):
             return Received(
                 None,

@@ -80,19 +80,19 @@ async def run_reports(
     name = f"load-{secrets.token_hex(4)}"
     spec = Spec(profile=profile, target=target, seed=seed, name=name, workers=workers)
     reports: list[StepReport] = []
-    with tempfile.TemporaryDirectory(prefix="harness-load-") as folder:
-        path = Path(folder) / "spec.json"
-        path.touch(mode=0o600)  # it holds keys
-        path.write_bytes(spec.to_json())
-        async with contextlib.aclosing(_generate(path, workers)) as records:
-            async for record in records:
-                kind = record.pop("kind")
-                if kind == "progress":
-                    emit(_progress(profile, phase, record))
-                elif kind == "report":
-                    reports.append(StepReport.from_record(record))
-                else:
-                    raise _raised(record)
+
+    def take(kind: str, record: dict[str, Any]) -> None:
+        if kind == "progress":
+            emit(_progress(profile, phase, record))
+        elif kind == "report":
+            reports.append(StepReport.from_record(record))
+        else:
+            raise _raised(record)
+
+    try:
+        await _run(spec, take)
+    except* HarnessError as failed:
+        raise _first(failed) from failed
     if len(reports) != len(profile.steps):
         raise StackError("the load generator ended early", service="load generator")
     return reports
@@ -129,6 +129,21 @@ def judge(report: StepReport, *, phase: str, seed: int) -> Iterator[Finding]:
             hint="use a quieter machine, or more generator processes",
             repeat=repeat,
         )
+
+
+async def _run(spec: Spec, take: Callable[[str, dict[str, Any]], None]) -> None:
+    with tempfile.TemporaryDirectory(prefix="harness-load-") as folder:
+        path = Path(folder) / "spec.json"
+        path.touch(mode=0o600)  # it holds keys
+        path.write_bytes(spec.to_json())
+        async with contextlib.aclosing(_generate(path, spec.workers)) as records:
+            async for record in records:
+                take(record.pop("kind"), record)
+
+
+def _first(failed: BaseExceptionGroup[HarnessError]) -> HarnessError:
+    error = failed.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _progress(profile: LoadProfile, phase: str, record: dict[str, Any]) -> Progress:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.events import CheckFinished, Event, Progress, decode_event
+from harness.stack.environment import child_environment
 
 __all__ = ["run_suite"]
 
@@ -33,6 +34,7 @@ async def run_suite(
     emit: Callable[[Event], None],
     phase: str,
     seed: int,
+    cache_dir: Path,
     workers: int = 0,
     schema: Sequence[str] = (),
     select: str | None = None,
@@ -46,12 +48,13 @@ async def run_suite(
     events_path.touch()
     log_path = report_dir / f"{phase}-suite.log"
     argv = _pytest_command(folder, report_dir, seed, workers, select)
-    environment = {
-        **os.environ,
-        "HARNESS_STACK": str(descriptor),
-        "HARNESS_EVENTS": str(events_path),
-        "HARNESS_SCHEMA": ",".join(schema),
-    }
+    environment = child_environment(
+        os.environ,
+        cache_dir,
+        HARNESS_STACK=str(descriptor),
+        HARNESS_EVENTS=str(events_path),
+        HARNESS_SCHEMA=",".join(schema),
+    )
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,

@@ -117,6 +117,7 @@ class SystemRun:
                 emit=self.session.emit,
                 phase=self._phase("flows"),
                 seed=self.session.seed,
+                cache_dir=self.config.cache_dir,
                 workers=self.workers,
                 schema=scenario.schema,
             )

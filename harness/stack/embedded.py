@@ -32,6 +32,7 @@ from harness.db.seeded import prepare_seeded_cluster
 from harness.errors import NotReadyError, StackError, UsageError
 from harness.stack.base import Stack, platform_schema
 from harness.stack.descriptor import StackDescriptor
+from harness.stack.environment import child_environment
 from harness.stack.keeping import KeeperClient, KeptProcess
 from harness.stack.registry import StackRegistry
 
@@ -186,7 +187,9 @@ class EmbeddedStack(Stack):
                 "--spec",
                 str(self._spec_path),
             ],
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._server_env},
+            env=child_environment(
+                os.environ, self.config.cache_dir, **self._server_env
+            ),
             log=str(folder / "server-process.log"),
             stop_signals=(signal.SIGTERM,),
             announces=True,

@@ -30,6 +30,8 @@ CLIENT_TIMEOUT_S = 120
 def _trusted_certificates() -> ssl.SSLContext:
     """Load the certificates once: each load takes a client 20 to 50 ms."""
     return ssl.create_default_context()
+
+
 HTTP_TIMEOUT_S = 120.0
 INSERT_USER = """\
 insert into auth.users (instance_id, id, aud, role, email, email_confirmed_at,

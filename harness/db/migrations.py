@@ -22,7 +22,13 @@ import asyncpg
 from harness.db.address import Connection
 from harness.db.extensions import create_extension, is_shimmed
 from harness.db.schema_files import Schema, SchemaFile
-from harness.db.statements import Statement, retarget_database, split_statements
+from harness.db.statements import (
+    Statement,
+    as_alter_role,
+    limit_to_database,
+    retarget_database,
+    split_statements,
+)
 from harness.errors import MigrationError, StackError
 
 __all__ = [
@@ -35,7 +41,26 @@ __all__ = [
 
 # The default database's name in the documentation, whatever ours is called.
 DOCUMENTED_DATABASE = "postgres"
+PROJECT_ROLE = "postgres"
 SEARCH_PATH = '"$user", public, extensions'
+PLATFORM_ROLES = frozenset(
+    {
+        "anon",
+        "authenticated",
+        "authenticator",
+        "dashboard_user",
+        "pgbouncer",
+        "postgres",
+        "service_role",
+        "supabase_admin",
+        "supabase_auth_admin",
+        "supabase_functions_admin",
+        "supabase_read_only_user",
+        "supabase_realtime_admin",
+        "supabase_replication_admin",
+        "supabase_storage_admin",
+    }
+)
 LOCK_KEY = 7305870112
 INLINE_LINE = re.compile(
     r"^PL/pgSQL function inline_code_block line (\d+)", re.MULTILINE
@@ -120,6 +145,7 @@ class MigrationSession:
     def __init__(self, connection: Connection, role: str | None) -> None:
         self._connection = connection
         self._role = role
+        self._roles_made: set[str] = set()
 
     async def apply(
         self, file: SchemaFile, statements: Sequence[Statement], *, recorded: bool
@@ -190,10 +216,35 @@ class MigrationSession:
             case "alter_database" if statement.subject == DOCUMENTED_DATABASE:
                 dbname = await self._connection.fetchval("select current_database()")
                 await self._connection.execute(retarget_database(statement, dbname))
+            case "alter_role_set" if self._isolates:
+                dbname = await self._connection.fetchval("select current_database()")
+                await self._connection.execute(limit_to_database(statement, dbname))
+            case "create_role" if self._isolates:
+                await self._create_role(statement)
             case "transaction":
                 await self._control(statement)
             case _:
                 await self._connection.execute(statement.text)
+
+    @property
+    def _isolates(self) -> bool:
+        """Whether files must be kept from reaching other databases of the server.
+
+        Roles belong to the server, projects to databases of it.
+        """
+        return self._role == PROJECT_ROLE
+
+    async def _create_role(self, statement: Statement) -> None:
+        """Create a role, or take over the one that another project's clone created."""
+        name = statement.subject
+        leftover = name not in self._roles_made and await self._connection.fetchval(
+            "select exists (select from pg_catalog.pg_roles where rolname = $1)", name
+        )
+        if leftover and name not in PLATFORM_ROLES:
+            await self._connection.execute(as_alter_role(statement))
+        else:
+            await self._connection.execute(statement.text)
+        self._roles_made.add(name)
 
     async def _control(self, statement: Statement) -> None:
         """Obey a file's own transaction control inside the file's transaction."""

@@ -12,18 +12,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pglast import enums, parser
+from pglast import ast, enums, parser
 from pglast.stream import RawStream
 
 from harness.errors import MigrationError
 
-__all__ = ["Statement", "retarget_database", "split_statements"]
+__all__ = [
+    "Statement",
+    "as_alter_role",
+    "limit_to_database",
+    "retarget_database",
+    "split_statements",
+]
 
 Kind = Literal[
     "plain",
     "create_extension",
     "about_extension",
     "alter_database",
+    "create_role",
+    "alter_role_set",
     "outside_transaction",
     "transaction",
 ]
@@ -40,6 +48,10 @@ OUTSIDE_TRANSACTION = {
     "CreateTableSpaceStmt",
     "DropTableSpaceStmt",
 }
+ROLE_ATTRIBUTES = {
+    "superuser", "createdb", "createrole", "inherit", "canlogin", "isreplication",
+    "bypassrls", "connectionlimit", "password", "validUntil",
+}  # fmt: skip
 SYNTAX_ERROR = "42601"
 PSQL_COMMAND = re.compile(r"^[ \t]*\\\S*", re.MULTILINE)
 
@@ -48,7 +60,7 @@ PSQL_COMMAND = re.compile(r"^[ \t]*\\\S*", re.MULTILINE)
 class Statement:
     """One statement: its text, the 1-based line it starts on, its kind and tree.
 
-    ``subject`` is the extension or database that the kind is about, else ''.
+    ``subject`` is the extension, database or role that the kind is about, else ''.
     """
 
     text: str
@@ -74,12 +86,31 @@ def split_statements(sql: str, *, file: str) -> tuple[Statement, ...]:
 
 def retarget_database(statement: Statement, dbname: str) -> str:
     """Return an ``ALTER DATABASE`` statement's text with another database's name."""
-    tree = statement.tree
-    named, tree.dbname = tree.dbname, dbname
+    return _deparsed(statement.tree, dbname=dbname)
+
+
+def limit_to_database(statement: Statement, dbname: str) -> str:
+    """Return ``ALTER ROLE ... SET`` as a setting that holds in one database only."""
+    return _deparsed(statement.tree, database=dbname)
+
+
+def as_alter_role(statement: Statement) -> str:
+    """Return ``CREATE ROLE`` as an ``ALTER ROLE`` to the same attributes."""
+    created = statement.tree
+    options = tuple(o for o in created.options or () if o.defname in ROLE_ATTRIBUTES)
+    who = ast.RoleSpec(enums.RoleSpecType.ROLESPEC_CSTRING, rolename=created.role)
+    return _deparsed(ast.AlterRoleStmt(role=who, options=options, action=1))
+
+
+def _deparsed(tree: Any, **changes: str) -> str:
+    before = {name: getattr(tree, name) for name in changes}
+    for name, value in changes.items():
+        setattr(tree, name, value)
     try:
         return str(RawStream()(tree))
     finally:
-        tree.dbname = named
+        for name, value in before.items():
+            setattr(tree, name, value)
 
 
 def line_of(text: str, offset: int) -> int:
@@ -124,6 +155,10 @@ def _classify(tree: Any) -> tuple[Kind, str]:
             return "about_extension", tree.objects[0].sval
         case "AlterDatabaseSetStmt" | "AlterDatabaseStmt":
             return "alter_database", tree.dbname
+        case "CreateRoleStmt":
+            return "create_role", tree.role
+        case "AlterRoleSetStmt" if tree.role is not None and not tree.database:
+            return "alter_role_set", tree.role.rolename or ""
         case "TransactionStmt":
             return "transaction", tree.kind.name.removeprefix("TRANS_STMT_").lower()
         case _ if _runs_outside_transaction(tree):

@@ -89,9 +89,7 @@ class TemplateStore:
         )
         # Settings of a database stand outside of it and are not copied with it.
         for setting in await self._settings_of(template):
-            await self._maintenance.execute(
-                f"alter database {_quoted(name)} set {setting}"
-            )
+            await self._maintenance.execute(setting.format(database=_quoted(name)))
         return name
 
     async def drop(self, name: str) -> None:
@@ -140,22 +138,22 @@ class TemplateStore:
 
     async def _build(self, name: str, schemas: Sequence[Schema]) -> None:
         await self.drop(name)
-        owner = await self._existing_owner()
-        await self._maintenance.execute(f"create database {_quoted(name)}{owner}")
+        await self._maintenance.execute(f"create database {_quoted(name)}")
         try:
             await self._fill(name, schemas)
         except BaseException:
             await self.drop(name)
             raise
-        quoted = _quoted(name)
-        await self._maintenance.execute(f"alter database {quoted} owner to {OWNER}")
-        await self._maintenance.execute(f"alter database {quoted} is_template true")
+        await self._maintenance.execute(
+            f"alter database {_quoted(name)} is_template true"
+        )
 
-    async def _existing_owner(self) -> str:
-        """Return the owner clause; before the very first build there is no role yet."""
+    async def _give_to_owner(self, name: str) -> None:
         query = "select from pg_catalog.pg_roles where rolname = $1"
-        exists = await self._maintenance.fetchrow(query, OWNER) is not None
-        return f" owner {OWNER}" if exists else ""
+        if await self._maintenance.fetchrow(query, OWNER) is not None:
+            await self._maintenance.execute(
+                f"alter database {_quoted(name)} owner to {OWNER}"
+            )
 
     async def _fill(self, name: str, schemas: Sequence[Schema]) -> None:
         connection = await asyncpg.connect(
@@ -164,6 +162,8 @@ class TemplateStore:
         try:
             for schema in schemas:
                 await apply_schema(connection, schema)
+                # The first schema of a new server makes the role.
+                await self._give_to_owner(name)
         finally:
             await connection.close()
 
@@ -209,17 +209,27 @@ async def drop_database(connection: Connection, name: str) -> None:
 
 
 async def _database_settings(connection: Connection, name: str) -> tuple[str, ...]:
-    """Return a database's settings as ``name = value`` clauses."""
+    """Return statements that repeat a database's settings for ``{database}``."""
     rows = await connection.fetch(
         """
-        select unnest(s.setconfig) as setting
+        select unnest(s.setconfig) as setting,
+          case when s.setrole <> 0 then quote_ident(pg_get_userbyid(s.setrole)) end
+            as role
         from pg_catalog.pg_db_role_setting s
         join pg_catalog.pg_database d on d.oid = s.setdatabase
-        where d.datname = $1 and s.setrole = 0
+        where d.datname = $1
         """,
         name,
     )
-    return tuple(_setting_clause(row["setting"]) for row in rows)
+    return tuple(_setting_statement(row["role"], row["setting"]) for row in rows)
+
+
+def _setting_statement(role: str | None, setting: str) -> str:
+    clause = _setting_clause(setting).replace("{", "{{").replace("}", "}}")
+    if role is None:
+        return f"alter database {{database}} set {clause}"
+    role = role.replace("{", "{{").replace("}", "}}")
+    return f"alter role {role} in database {{database}} set {clause}"
 
 
 def _setting_clause(setting: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +22,13 @@ from harness.servers.rest import RestService
 PREFIX = "/rest/v1"
 SUB = "11111111-1111-4111-8111-111111111111"
 FAR_FUTURE = 9_999_999_999  # Unix seconds
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Ask until ``condition`` holds: a notification takes its time to arrive."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
 
 
 class RestServer:

@@ -31,7 +31,7 @@ def load_requirements() -> dict[str, Requirement]:
 
 
 def shown_by(folder: Path) -> dict[str, list[str]]:
-    """Return the tests of the suites below ``folder`` that carry each requirement id."""
+    """Return the names of the tests below ``folder`` for each requirement id."""
     shown: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -132,10 +132,7 @@ class LocalAudioStore:
 
     def place(self, path: str) -> Path:
         """Return where a file lies; raises for a path that leaves the folder."""
-        parts = path.split("/")
-        if any(part in ("", ".", "..") or "\\" in part for part in parts):
-            raise AudioRefusedError(Reason.BAD_PATH, path)
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*_parts(path))
 
     def _read(self, path: str) -> bytes:
         try:
@@ -167,14 +164,15 @@ class SupabaseAudioStore:
     """The private bucket ``audiofiles``, as whoever the client speaks for."""
 
     def __init__(self, storage: AsyncStorageClient) -> None:
-        self._bucket = storage.from_(BUCKET)
+        self.bucket = storage.from_(BUCKET)
 
     async def upload(
         self, path: str, content: bytes, mime_type: str, *, replace: bool = False
     ) -> None:
         """Store a file; an existing one is replaced only with ``replace``."""
+        _parts(path)
         try:
-            await self._bucket.upload(
+            await self.bucket.upload(
                 path,
                 content,
                 {
@@ -189,14 +187,14 @@ class SupabaseAudioStore:
     async def download(self, path: str) -> bytes:
         """Return the bytes of a file."""
         try:
-            return await self._bucket.download(path)
+            return await self.bucket.download(path)
         except (StorageApiError, httpx.HTTPError) as exc:
             _refuse(exc, path)
 
     async def url(self, path: str, *, lifetime_s: int) -> str:
         """Return a signed URL, good for ``lifetime_s``."""
         try:
-            signed = await self._bucket.create_signed_url(path, lifetime_s)
+            signed = await self.bucket.create_signed_url(path, lifetime_s)
         except (StorageApiError, httpx.HTTPError) as exc:
             _refuse(exc, path)
         return str(signed["signedURL"])
@@ -204,7 +202,7 @@ class SupabaseAudioStore:
     async def delete(self, path: str) -> bool:
         """Delete a file; false when there was none, or none of the caller's."""
         try:
-            return bool(await self._bucket.remove([path]))
+            return bool(await self.bucket.remove([path]))
         except (StorageApiError, httpx.HTTPError) as exc:
             _refuse(exc, path)
 
@@ -213,7 +211,7 @@ class SupabaseAudioStore:
         folder, _, name = path.rpartition("/")
         try:
             # A search is a prefix match, so the first page may hold longer names.
-            found = await self._bucket.list(folder, {"search": name, "limit": PAGE})
+            found = await self.bucket.list(folder, {"search": name, "limit": PAGE})
         except (StorageApiError, httpx.HTTPError) as exc:
             _refuse(exc, path)
         return any(entry["name"] == name for entry in found)
@@ -237,7 +235,7 @@ class SupabaseAudioStore:
 
     async def _page(self, folder: str, offset: int) -> list[dict[str, Any]]:
         try:
-            return await self._bucket.list(folder, {"limit": PAGE, "offset": offset})
+            return await self.bucket.list(folder, {"limit": PAGE, "offset": offset})
         except (StorageApiError, httpx.HTTPError) as exc:
             _refuse(exc, folder)
 
@@ -260,6 +258,14 @@ def _refuse(exc: StorageApiError | httpx.HTTPError, path: str) -> NoReturn:
         if reason is not None:
             raise AudioRefusedError(reason, path, exc.message) from exc
     raise AudioUnavailableError(f"{path}: {exc}") from exc
+
+
+def _parts(path: str) -> list[str]:
+    """Return the segments of a path; raises where one could lead elsewhere."""
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or "\\" in part for part in parts):
+        raise AudioRefusedError(Reason.BAD_PATH, path)
+    return parts
 
 
 def _bytes_below(folder: Path) -> int:

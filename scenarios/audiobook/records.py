@@ -76,7 +76,7 @@ class AudioRecords:
     """The tables ``sections``, ``section_audio`` and ``user_credits``."""
 
     def __init__(self, service: AsyncClient) -> None:
-        self._service = service
+        self.service = service
 
     async def place(self, section_id: str, *, user_id: str) -> Place | None:
         """Return where a section is, if it is the user's."""
@@ -99,13 +99,13 @@ class AudioRecords:
     async def save(self, record: AudioRecord) -> None:
         """Record where the audio of a section is now."""
         row = {name: getattr(record, name) for name in AudioRecord.__slots__}
-        await self._service.table("section_audio").upsert(row).execute()
+        await self.service.table("section_audio").upsert(row).execute()
 
     async def point_over(self, old: AudioRecord, new: AudioRecord) -> bool:
         """Replace ``old`` by ``new``; false when ``old`` is no longer what is there."""
         row = {name: getattr(new, name) for name in AudioRecord.__slots__}
         answer = await (
-            self._service.table("section_audio")
+            self.service.table("section_audio")
             .update(row)
             .eq("section_id", old.section_id)
             .eq("storage_backend", old.storage_backend)
@@ -118,7 +118,7 @@ class AudioRecords:
     async def remove(self, section_id: str) -> None:
         """Forget the audio of a section."""
         await (
-            self._service.table("section_audio")
+            self.service.table("section_audio")
             .delete()
             .eq("section_id", section_id)
             .execute()
@@ -142,7 +142,7 @@ class AudioRecords:
     async def usage(self, user_id: str) -> Usage:
         """Return what a user stores and may store."""
         answer = await (
-            self._service.table("user_credits")
+            self.service.table("user_credits")
             .select("storage_used_bytes, storage_limit_bytes, plan")
             .eq("user_id", user_id)
             .execute()
@@ -157,11 +157,11 @@ class AudioRecords:
         )
 
     def _audio(self) -> Any:
-        table = self._service.table("section_audio")
+        table = self.service.table("section_audio")
         return table.select(f"{RECORD}, pending_migration")
 
     async def _places(self, narrow: Any) -> list[Place]:
-        query = narrow(self._service.table("sections").select(PLACE))
+        query = narrow(self.service.table("sections").select(PLACE))
         rows = cast("list[dict[str, Any]]", (await query.execute()).data)
         return [
             Place(

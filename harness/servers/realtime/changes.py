@@ -54,7 +54,8 @@ PUBLICATIONS_SQL = """
 select pubname from pg_publication where pubname = any($1) order by pubname
 """
 PUBLISHED_SQL = """
-select string_agg(format('%I.%I', schemaname, tablename), ',' order by schemaname, tablename)
+select string_agg(format('%I.%I', schemaname, tablename), ','
+    order by schemaname, tablename)
 from pg_publication_tables where pubname = $1
 """
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from harness.errors import RemoteProtocolError
 from harness.protocols.jwt import BadTokenError, KeySet
 from harness.protocols.phoenix import encode_json
+from harness.servers.caller import is_client_role
 
 __all__ = ["Identity", "RefusedError", "TokenVerifier", "expired"]
 
@@ -97,6 +98,9 @@ class TokenVerifier:
             raise _refusal(exc) from exc
         if not isinstance(claims.get("role"), str) or "exp" not in claims:
             raise RefusedError("InvalidJWTToken", MISSING_CLAIMS)
+        if not is_client_role(claims["role"]):
+            # The database login is a superuser, to whom PostgreSQL refuses no role.
+            raise RefusedError("InvalidJWTToken", NOT_A_TOKEN)
         if not math.isfinite(claims["exp"]):
             raise RefusedError("InvalidJWTToken", NOT_A_TOKEN)
         for name, wanted in self._validators.items():

@@ -117,10 +117,15 @@ from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
 join {table} as t on {key_join}
 where _some is null or p.i = any(_some);
 """
+# The offset keeps a condition that raises away from rows that were not asked for.
 SELECT_OLD_ROWS = """
 select array_agg({position}) into members
-from unnest(_old) with ordinality as {alias} ({column_names}, {position})
-where (_some is null or {position} = any(_some)) and ({condition});
+from (
+    select p.x, (_old[p.x]).*
+    from unnest(coalesce(_some, array(select generate_subscripts(_old, 1)))) as p (x)
+    offset 0
+) as {alias} ({position}, {column_names})
+where ({condition});
 """
 FAST_LOOP = """
         if _by_address then

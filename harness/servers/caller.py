@@ -2,7 +2,8 @@
 
 A token that fails is a :class:`harness.protocols.jwt.BadTokenError`; how that is told
 (status, code, words) is each service's own affair.  Which roles a token may name is
-decided by PostgreSQL, which lets ``authenticator`` become only what it was granted.
+decided by PostgreSQL, which lets a login become only what it was granted, with two
+exceptions that are decided here: its own name, and a superuser's freedom.
 """
 
 from __future__ import annotations
@@ -17,10 +18,22 @@ from harness.protocols.jwt import BadTokenError, KeySet
 if TYPE_CHECKING:
     from harness.clock import Clock
 
-__all__ = ["ANON_ROLE", "Caller", "CallerResolver"]
+__all__ = ["ANON_ROLE", "Caller", "CallerResolver", "is_client_role"]
 
 ANON_ROLE = "anon"
+# PostgreSQL lets a login become itself, which "none" means too.
+OWN_NAMES = frozenset({"none", "authenticator", "supabase_storage_admin"})
+# Owners, logins and PostgreSQL's own roles, for a login that may become anybody.
+RESERVED_ROLES = frozenset(
+    {"none", "authenticator", "dashboard_user", "pgbouncer", "postgres"}
+)
+RESERVED_PREFIXES = ("pg_", "supabase_")
 CACHE_SIZE = 4096  # verified tokens; the oldest half goes when it is full
+
+
+def is_client_role(role: str) -> bool:
+    """Tell whether a token may name ``role`` where a superuser would become it."""
+    return role not in RESERVED_ROLES and not role.startswith(RESERVED_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,8 @@ def _caller(token: str, claims: dict[str, Any]) -> Caller:
     sub = claims.get("sub", "")
     if not isinstance(role, str) or "\0" in role:
         raise BadTokenError("claims", "claim role is not a role name")
+    if role in OWN_NAMES:
+        raise BadTokenError("claims", f'permission denied to set role "{role}"')
     claims_json = json.dumps(claims, separators=(",", ":"))
     return Caller(
         role or ANON_ROLE,

@@ -22,7 +22,7 @@ from harness.protocols.jwt import (
     mint,
 )
 from harness.servers.api_keys import ApiKeys
-from harness.servers.caller import CallerResolver
+from harness.servers.caller import CallerResolver, is_client_role
 
 NOW = 1_700_000_000
 JSON_VALUES = st.recursive(
@@ -192,6 +192,23 @@ def test_a_role_that_is_no_name_is_refused(role: Any) -> None:
     with pytest.raises(BadTokenError) as refused:
         resolver(ManualClock()).resolve(token)
     assert refused.value.reason == "claims"
+
+
+@pytest.mark.parametrize("role", ["none", "authenticator", "supabase_storage_admin"])
+def test_a_role_that_is_a_login_itself_is_refused(role: str) -> None:
+    token = mint({"role": role}, LOCAL_JWT_SECRET)
+    with pytest.raises(BadTokenError):
+        resolver(ManualClock()).resolve(token)
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed"),
+    [("anon", True), ("authenticated", True), ("service_role", True), ("editor", True),
+     ("postgres", False), ("supabase_admin", False), ("pg_read_all_data", False),
+     ("none", False)],
+)  # fmt: skip
+def test_roles_that_a_superuser_would_become(role: str, allowed: bool) -> None:
+    assert is_client_role(role) is allowed
 
 
 def test_a_remembered_caller_expires_to_the_second() -> None:

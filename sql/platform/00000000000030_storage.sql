@@ -393,7 +393,8 @@ begin
         and o.name collate "C" < $1 || chr(1114111)
       group by 1, 2
     ), stamped as (
-      select path, is_folder, case when not is_folder then e.id end as id,
+      -- A folder and an object may share a name: the folder sorts with its slash.
+      select path, path || case when is_folder then '/' else '' end as sorted, is_folder, case when not is_folder then e.id end as id,
         case when is_folder then first_at else e.updated_at end as updated_at,
         first_at as created_at,
         case when not is_folder then e.last_accessed_at end as last_accessed_at,
@@ -403,9 +404,9 @@ begin
     select split_part(path, '/', $3), path, s.id, s.updated_at, s.created_at,
       s.last_accessed_at, s.metadata
     from stamped s
-    where $5 = '' or row(date_trunc('milliseconds', s.%1$I), path collate "C")
+    where $5 = '' or row(date_trunc('milliseconds', s.%1$I), sorted collate "C")
       %3$s row(coalesce(nullif($6, '')::timestamptz, 'epoch'), $5)
-    order by date_trunc('milliseconds', s.%1$I) %2$s, path collate "C" %2$s limit $4
+    order by date_trunc('milliseconds', s.%1$I) %2$s, sorted collate "C" %2$s limit $4
     $q$, stamp, direction, beyond)
     using p_prefix, p_bucket_id, p_level, p_limit, coalesce(p_start_after, ''),
       p_sort_column_after;

@@ -58,6 +58,11 @@ class Call:
         return self.request.method
 
     @property
+    def target(self) -> str:
+        """The path with its query, as the service sees it."""
+        return f"{self.path}?{self.raw_query}" if self.raw_query else self.path
+
+    @property
     def query(self) -> dict[str, str]:
         """The query's parameters; of a repeated one, the last."""
         if not self.raw_query:
@@ -82,7 +87,7 @@ class Call:
     def database_settings(self) -> list[str]:
         """Return what ``_storage.as_caller`` takes: the caller as policies see them."""
         if self._settings is None:
-            caller, query = self.caller, self.raw_query
+            caller = self.caller
             self._settings = [
                 caller.role,
                 caller.claims_json,
@@ -90,7 +95,7 @@ class Call:
                 caller.token,
                 orjson.dumps(request_headers(self.request)).decode(),
                 self.request.method,
-                f"{self.path}?{query}" if query else self.path,
+                self.target,
                 self.operation,
             ]
         return self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ class Core:
     metrics: Metrics
     resumable: ResumableUploads
     multipart: MultipartUploads
+    rendering: asyncio.Semaphore
 
 
 def iso(at: datetime | None) -> str | None:

@@ -27,6 +27,7 @@ from harness.servers.storage.core import Core, iso, parse_json, raw_json
 
 __all__ = [
     "FoundObject",
+    "asset_headers",
     "find_object",
     "get_object",
     "get_public_object",
@@ -35,7 +36,9 @@ __all__ = [
     "head_public_object",
     "object_info",
     "public_object_info",
+    "reader_of",
     "send_object",
+    "signed_claims",
 ]
 
 Reader = Literal["caller", "public", "service", "strict"]
@@ -109,16 +112,21 @@ async def get_signed_object(
     core: Core, call: Call, bucket: str, key: str
 ) -> web.StreamResponse:
     """GET and HEAD /object/sign/:bucket/*?token=."""
+    claims = signed_claims(core, call, bucket, key)
+    found = await find_object(core, call, bucket, key, "service")
+    expires = datetime.fromtimestamp(claims["exp"], UTC)
+    return await send_object(core, call, found, expires=expires)
+
+
+def signed_claims(core: Core, call: Call, bucket: str, key: str) -> dict[str, Any]:
+    """Return the claims of the query's token, which must be for this object."""
     token = call.query.get("token")
     if token is None:
         raise errors.invalid_request(
             "querystring must have required property 'token'", error="Error"
         )
     url = f"{bucket}/{key}"
-    claims = core.signed_urls.check(token, url, "download", now=call.now)
-    found = await find_object(core, call, bucket, key, "service")
-    expires = datetime.fromtimestamp(claims["exp"], UTC)
-    return await send_object(core, call, found, expires=expires)
+    return core.signed_urls.check(token, url, "download", now=call.now)
 
 
 async def head_object(core: Core, call: Call, bucket: str, key: str) -> web.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from aiohttp import web
 
@@ -16,7 +16,9 @@ from harness.servers.storage import (
     buckets,
     copies,
     deletes,
+    images,
     listing,
+    openapi,
     reads,
     signing,
     system,
@@ -93,104 +95,150 @@ def _find(node: _Node, method: str, path: str) -> tuple[Route, list[str]] | None
     return None if route is None else (route, [decode_path(path)])
 
 
-OBJECT_READS: Final[tuple[tuple[str, str, Handler, Handler, str, Auth], ...]] = (
+Row = tuple[str, str, Handler, str]
+
+WITH_TOKEN: Final[tuple[Row, ...]] = (
+    ("POST", "/bucket", buckets.create_bucket, "storage.bucket.create"),
+    ("GET", "/bucket", buckets.list_buckets, "storage.bucket.list"),
+    ("GET", "/bucket/:id", buckets.get_bucket, "storage.bucket.get"),
+    ("HEAD", "/bucket/:id", buckets.get_bucket, "storage.bucket.get"),
+    ("PUT", "/bucket/:id", buckets.update_bucket, "storage.bucket.update"),
+    ("DELETE", "/bucket/:id", buckets.delete_bucket, "storage.bucket.delete"),
+    ("POST", "/bucket/:id/empty", buckets.empty_bucket, "storage.bucket.empty"),
+    ("POST", "/object/:bucket/*", uploads.upload_object, "storage.object.upload"),
+    ("PUT", "/object/:bucket/*", uploads.upload_object, "storage.object.upload_update"),
     (
-        "/object/public/:bucket/*",
-        "object.get_public",
-        reads.get_public_object,
-        reads.head_public_object,
-        "object.info_public",
-        "none",
-    ),
-    (
+        "GET",
         "/object/authenticated/:bucket/*",
-        "object.get_authenticated",
         reads.get_object,
+        "storage.object.get_authenticated",
+    ),
+    # These two keep their old names, without the prefix.
+    (
+        "HEAD",
+        "/object/authenticated/:bucket/*",
         reads.head_object,
-        "",
-        "required",
+        "object.head_authenticated_info",
     ),
     (
-        "/object/:bucket/*",
-        "object.get_authenticated",
-        reads.get_object,
-        reads.head_object,
-        "",
-        "optional",
+        "GET",
+        "/object/info/authenticated/:bucket/*",
+        reads.object_info,
+        "object.get_authenticated_info",
+    ),
+    ("POST", "/object/sign/:bucket/*", signing.sign_object, "storage.object.sign"),
+    ("POST", "/object/sign/:bucket", signing.sign_objects, "storage.object.sign_many"),
+    (
+        "POST",
+        "/object/upload/sign/:bucket/*",
+        signing.sign_upload,
+        "storage.object.sign_upload_url",
+    ),
+    ("POST", "/object/list/:bucket", listing.list_objects, "storage.object.list"),
+    (
+        "POST",
+        "/object/list-v2/:bucket",
+        listing.list_objects_v2,
+        "storage.object.list_v2",
+    ),
+    ("POST", "/object/copy", copies.copy_object, "storage.object.copy"),
+    ("POST", "/object/move", copies.move_object, "storage.object.move"),
+    ("DELETE", "/object/:bucket/*", deletes.delete_object, "storage.object.delete"),
+    ("DELETE", "/object/:bucket", deletes.delete_objects, "storage.object.delete_many"),
+    (
+        "GET",
+        "/render/image/authenticated/:bucket/*",
+        images.render_image,
+        "storage.render.image_authenticated",
+    ),
+    (
+        "DELETE",
+        "/cdn/:bucket/*",
+        system.purge_object,
+        "storage.cdn.purge_object_cache",
+    ),
+    ("DELETE", "/cdn/:bucket", system.purge_bucket, "storage.cdn.purge_bucket_cache"),
+    ("DELETE", "/cdn", system.purge_tenant, "storage.cdn.purge_tenant_cache"),
+    ("GET", "/health", system.health, ""),
+)
+TOKEN_OPTIONAL: Final[tuple[Row, ...]] = (
+    ("GET", "/object/:bucket/*", reads.get_object, "storage.object.get_authenticated"),
+    ("HEAD", "/object/:bucket/*", reads.head_object, "object.head_authenticated_info"),
+    (
+        "GET",
+        "/object/info/:bucket/*",
+        reads.object_info,
+        "object.get_authenticated_info",
     ),
 )
-
-
+WITHOUT_TOKEN: Final[tuple[Row, ...]] = (
+    (
+        "GET",
+        "/object/public/:bucket/*",
+        reads.get_public_object,
+        "storage.object.get_public",
+    ),
+    (
+        "HEAD",
+        "/object/public/:bucket/*",
+        reads.head_public_object,
+        "storage.object.info_public",
+    ),
+    (
+        "GET",
+        "/object/info/public/:bucket/*",
+        reads.public_object_info,
+        "storage.object.info_public",
+    ),
+    (
+        "GET",
+        "/object/sign/:bucket/*",
+        reads.get_signed_object,
+        "storage.object.get_signed",
+    ),
+    (
+        "HEAD",
+        "/object/sign/:bucket/*",
+        reads.get_signed_object,
+        "storage.object.get_signed",
+    ),
+    (
+        "PUT",
+        "/object/upload/sign/:bucket/*",
+        signing.upload_signed_object,
+        "storage.object.upload_signed",
+    ),
+    (
+        "GET",
+        "/render/image/public/:bucket/*",
+        images.render_public_image,
+        "storage.render.image_public",
+    ),
+    (
+        "GET",
+        "/render/image/sign/:bucket/*",
+        images.render_signed_image,
+        "storage.render.image_sign",
+    ),
+    ("GET", "/status", system.status, "storage.status"),
+    ("GET", "/version", system.version, "storage.version"),
+    ("GET", "/metrics", system.metrics, "storage.metrics"),
+    ("GET", "/documentation/json", openapi.documentation, "storage.documentation"),
+)
 TUS_VERBS: Final = (("PATCH", "part"), ("HEAD", "get"), ("DELETE", "delete"))
 
 
 def rest_routes() -> Router:
-    """Return the routes of buckets and objects."""
+    """Return every route but those of the S3 protocol."""
     router = Router()
-
-    def add(
-        method: str,
-        pattern: str,
-        handler: Handler,
-        operation: str,
-        auth: Auth = "required",
-    ) -> None:
-        router.add(method, pattern, Route(handler, f"storage.{operation}", auth))
-
-    add("POST", "/bucket", buckets.create_bucket, "bucket.create")
-    add("GET", "/bucket", buckets.list_buckets, "bucket.list")
-    add("GET", "/bucket/:id", buckets.get_bucket, "bucket.get")
-    add("HEAD", "/bucket/:id", buckets.get_bucket, "bucket.get")
-    add("PUT", "/bucket/:id", buckets.update_bucket, "bucket.update")
-    add("DELETE", "/bucket/:id", buckets.delete_bucket, "bucket.delete")
-    add("POST", "/bucket/:id/empty", buckets.empty_bucket, "bucket.empty")
-
-    add("POST", "/object/:bucket/*", uploads.upload_object, "object.upload")
-    add("PUT", "/object/:bucket/*", uploads.upload_object, "object.upload_update")
-    for pattern, operation, get, head, head_operation, auth in OBJECT_READS:
-        add("GET", pattern, get, operation, auth)
-        # HEAD of private objects keeps its old name, without the prefix.
-        named = (
-            f"storage.{head_operation}"
-            if head_operation
-            else ("object.head_authenticated_info")
-        )
-        router.add("HEAD", pattern, Route(head, named, auth))
-    info = Route(reads.object_info, "object.get_authenticated_info", "optional")
-    router.add("GET", "/object/info/:bucket/*", info)
-    info = Route(reads.object_info, "object.get_authenticated_info")
-    router.add("GET", "/object/info/authenticated/:bucket/*", info)
-    add(
-        "GET",
-        "/object/info/public/:bucket/*",
-        reads.public_object_info,
-        "object.info_public",
-        "none",
+    tables: tuple[tuple[Auth, tuple[Row, ...]], ...] = (
+        ("required", WITH_TOKEN),
+        ("optional", TOKEN_OPTIONAL),
+        ("none", WITHOUT_TOKEN),
     )
-    signed: Any = (reads.get_signed_object, "object.get_signed", "none")
-    add("GET", "/object/sign/:bucket/*", *signed)
-    add("HEAD", "/object/sign/:bucket/*", *signed)
-    add("POST", "/object/sign/:bucket/*", signing.sign_object, "object.sign")
-    add("POST", "/object/sign/:bucket", signing.sign_objects, "object.sign_many")
-    add(
-        "POST",
-        "/object/upload/sign/:bucket/*",
-        signing.sign_upload,
-        "object.sign_upload_url",
-    )
-    add(
-        "PUT",
-        "/object/upload/sign/:bucket/*",
-        signing.upload_signed_object,
-        "object.upload_signed",
-        "none",
-    )
-    add("POST", "/object/list/:bucket", listing.list_objects, "object.list")
-    add("POST", "/object/list-v2/:bucket", listing.list_objects_v2, "object.list_v2")
-    add("POST", "/object/copy", copies.copy_object, "object.copy")
-    add("POST", "/object/move", copies.move_object, "object.move")
-    add("DELETE", "/object/:bucket/*", deletes.delete_object, "object.delete")
-    add("DELETE", "/object/:bucket", deletes.delete_objects, "object.delete_many")
+    for auth, rows in tables:
+        for method, pattern, handler, operation in rows:
+            router.add(method, pattern, Route(handler, operation, auth))
     _add_tus(router, "/upload/resumable", "", "required", tus.start_upload, tus.resume)
     _add_tus(
         router,
@@ -200,13 +248,6 @@ def rest_routes() -> Router:
         tus.start_signed_upload,
         tus.resume_signed,
     )
-    add("GET", "/health", system.health, "health")
-    add("GET", "/status", system.status, "status", "none")
-    add("GET", "/version", system.version, "version", "none")
-    add("GET", "/metrics", system.metrics, "metrics", "none")
-    add("DELETE", "/cdn/:bucket/*", system.purge_object, "cdn.purge_object_cache")
-    add("DELETE", "/cdn/:bucket", system.purge_bucket, "cdn.purge_bucket_cache")
-    add("DELETE", "/cdn", system.purge_tenant, "cdn.purge_tenant_cache")
     return router
 
 

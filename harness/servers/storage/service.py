@@ -38,8 +38,9 @@ logger = logging.getLogger(__name__)
 ROUTES: Final = rest_routes()
 FINISHED: Final = "select version from storage.objects where version = any($1)"
 KNOWN_PREFIXES: Final = frozenset(
-    {"bucket", "object", "render", "cdn", "upload", "s3", "health", "iceberg", "vector"}
+    {"bucket", "object", "render", "cdn", "upload", "s3", "health"}
 )
+RENDERED_AT_ONCE: Final = 2  # pictures in memory, decoded
 
 
 class StorageService:
@@ -71,6 +72,7 @@ class StorageService:
                 project.keys.jwt_secret,
                 durable=settings.durability == "full",
             ),
+            rendering=asyncio.Semaphore(RENDERED_AT_ONCE),
         )
         self._recovered = False
         self._recovering = asyncio.Lock()
@@ -157,10 +159,8 @@ def _refusal(call: Call, error: errors.StorageError) -> web.Response:
 def _not_found(call: Call) -> web.Response:
     """Answer for a path without a route; outside the API's prefixes in another form."""
     if call.path.split("/", 2)[1] in KNOWN_PREFIXES:
-        return errors.error_response(
-            errors.route_not_found(call.method, call.request.raw_path)
-        )
-    message = f"Route {call.method}:{call.request.raw_path} not found"
+        return errors.error_response(errors.route_not_found(call.method, call.target))
+    message = f"Route {call.method}:{call.target} not found"
     return web.json_response(
         {"message": message, "error": "Not Found", "statusCode": 404}, status=404
     )

@@ -16,6 +16,7 @@ from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call, json_response, read_json
 from harness.servers.storage.core import Core
+from harness.servers.storage.images import TRANSFORM
 from harness.servers.storage.schema import Field, validate
 from harness.servers.storage.tokens import SERVICE
 from harness.servers.storage.uploads import (
@@ -28,13 +29,6 @@ from harness.servers.storage.uploads import (
 
 __all__ = ["sign_object", "sign_objects", "sign_upload", "upload_signed_object"]
 
-TRANSFORM: Final = {
-    "height": Field("integer", minimum=0),
-    "width": Field("integer", minimum=0),
-    "resize": Field("string", choices=("cover", "contain", "fill")),
-    "format": Field("string", choices=("origin", "avif", "webp")),
-    "quality": Field("integer", minimum=20, maximum=100),
-}
 SIGN: Final = {
     "expiresIn": Field("integer", required=True, minimum=1),
     "transform": Field("object", fields=TRANSFORM),

@@ -49,7 +49,7 @@ async def version(core: Core, call: Call) -> web.Response:
 async def metrics(core: Core, call: Call) -> web.Response:
     """GET /metrics, where it is switched on."""
     if not core.settings.metrics_enabled:
-        raise errors.route_not_found(call.method, call.request.raw_path)
+        raise errors.route_not_found(call.method, call.target)
     return web.Response(
         body=core.metrics.text().encode(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +24,7 @@ from harness.db.templates import TemplateStore
 
 ROOT = Path(__file__).resolve().parent.parent
 FAILED = pytest.StashKey[bool]()
+Result = TypeVar("Result")
 CloneOf = Callable[..., DatabaseAddress]
 
 
@@ -120,29 +123,39 @@ def database(clone_of: CloneOf) -> DatabaseAddress:
 
 
 class DatabaseRunner:
-    """A :class:`TemplateStore` for code without an event loop."""
+    """A :class:`TemplateStore` for callers without an event loop, or inside of one.
+
+    Its own loop runs in a thread, so that fixtures may be used by tests of either kind.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         self._store = TemplateStore(cluster.address())
-        self._runner.run(self._store.open())
+        self._run(self._store.open())
 
     def clone(self, *schemas: Schema) -> DatabaseAddress:
         """Return a fresh database that holds ``schemas``."""
-        return self._runner.run(self._clone(schemas))
+        return self._run(self._clone(schemas))
 
     def drop(self, address: DatabaseAddress) -> None:
         """Drop a database with all that is connected to it."""
-        self._runner.run(self._store.drop(address.dbname))
+        self._run(self._store.drop(address.dbname))
 
     def close(self) -> None:
         """Disconnect."""
-        self._runner.run(self._store.close())
-        self._runner.close()
+        self._run(self._store.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     async def _clone(self, schemas: tuple[Schema, ...]) -> DatabaseAddress:
         template = await self._store.template(schemas)
         return self._store.address(await self._store.clone(template))
+
+    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 def _say(request: pytest.FixtureRequest, line: str) -> None:

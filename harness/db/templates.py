@@ -138,9 +138,14 @@ class TemplateStore:
 
     async def _build(self, name: str, schemas: Sequence[Schema]) -> None:
         await self.drop(name)
-        await self._maintenance.execute(f"create database {_quoted(name)}")
+        base, rest = schemas[:1], schemas[1:]
         try:
-            await self._fill(name, schemas)
+            if rest:
+                # The platform comes first for everybody: apply it once.
+                await self.clone(await self.template(base), name)
+            else:
+                await self._maintenance.execute(f"create database {_quoted(name)}")
+            await self._fill(name, rest or base)
         except BaseException:
             await self.drop(name)
             raise

@@ -67,6 +67,20 @@ grant pg_read_all_data to supabase_read_only_user, supabase_etl_admin;
 -- owners, and an event trigger (below) refuses what the hosted platform refuses.
 grant supabase_auth_admin, supabase_storage_admin, supabase_realtime_admin to postgres;
 
+-- ... and the same extension lets it set these, for roles and for databases.
+grant set on parameter
+  deadlock_timeout, log_lock_waits, log_min_duration_statement, log_min_messages,
+  log_statement, log_temp_files, session_replication_role, track_io_timing,
+  pgrst.db_aggregates_enabled, pgrst.db_anon_role, pgrst.db_extra_search_path,
+  pgrst.db_hoisted_tx_settings, pgrst.db_max_rows, pgrst.db_plan_enabled,
+  pgrst.db_pre_config, pgrst.db_pre_request, pgrst.db_prepared_statements,
+  pgrst.db_root_spec, pgrst.db_schemas, pgrst.db_timezone_enabled, pgrst.db_tx_end,
+  pgrst.jwt_aud, pgrst.jwt_role_claim_key, pgrst.jwt_secret, pgrst.log_level,
+  pgrst.openapi_mode, pgrst.openapi_security_active, pgrst.openapi_server_proxy_uri,
+  pgrst.server_cors_allowed_origins, pgrst.server_timing_enabled,
+  pgrst.server_trace_header
+to postgres;
+
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';

@@ -107,8 +107,10 @@ class RunModel:
 
     @property
     def decisions(self) -> int:
-        """Executed decisions behind all checks."""
-        return sum(check.decisions for check in self.checks)
+        """Executed decisions: those behind the checks or those of the matrix."""
+        checked = sum(check.decisions for check in self.checks)
+        pictured = sum(cell.allowed + cell.denied for cell in self.cells.values())
+        return max(checked, pictured)
 
     @property
     def outcomes(self) -> Counter[str]:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.events import Finding, Undecided, Witness
+from harness.report.html.filters import filters
 from harness.report.html.markup import Html, join, tag
 from harness.report.model import plural
 from harness.report.terminal import witness_size
 
 __all__ = ["code_block", "findings_section", "undecided_section"]
 
+FEW = 6  # as many findings lie open
+
 
 def findings_section(findings: Sequence[Finding]) -> Html:
-    """Return the cards of all findings, or the sentence that there are none."""
+    """Return the cards of all findings, or the sentence that there are none.
+
+    A few lie open; of many only the gravest does, and checks can be picked out.
+    """
     if not findings:
         return tag("p", "Nothing was found.", class_="empty good")
-    return join(*(_card(i, finding) for i, finding in enumerate(findings, start=1)))
+    many = len(findings) > FEW
+    cards = (
+        _card(number, finding, is_open=number == 1 or not many)
+        for number, finding in enumerate(findings, start=1)
+    )
+    checks = Counter(finding.check for finding in findings)
+    return join(
+        filters(checks) if many and len(checks) > 1 else None,
+        tag("div", *cards),
+    )
 
 
 def undecided_section(items: Sequence[Undecided]) -> Html:
@@ -43,31 +59,28 @@ def code_block(text: str, *, label: str = "code") -> Html:
     )
 
 
-def _card(number: int, finding: Finding) -> Html:
+def _card(number: int, finding: Finding, *, is_open: bool) -> Html:
     requirements = (tag("span", r, class_="chip") for r in finding.requirements)
     head = tag(
-        "header",
+        "summary",
         tag("span", finding.severity, class_=f"severity {finding.severity}"),
         tag("code", finding.check, class_="check"),
         *requirements,
         tag("a", f"#{number}", href=f"#finding-{number}", class_="anchor"),
+        tag("span", finding.message, class_="message"),
     )
-    where = tag("p", finding.where, class_="where mono") if finding.where else None
-    body = join(
-        tag("p", finding.message, class_="message"),
-        where,
+    return tag(
+        "details",
+        head,
+        tag("p", finding.where, class_="where mono") if finding.where else None,
         _remark("Note", finding.note),
         _remark("Hint", finding.hint),
         _witness(number, finding.witness) if finding.witness else None,
         _repeat(finding.repeat),
-    )
-    return tag(
-        "article",
-        head,
-        body,
         class_=f"finding panel {finding.severity}",
         id=f"finding-{number}",
-        data_check=finding.check,
+        open=is_open,
+        data_key=finding.check,
     )
 
 

@@ -15,7 +15,7 @@ __all__ = ["load_section"]
 
 KINDS = "abcd"
 MAX_CURVES = len(KINDS)
-PERCENTILES = (50, 90, 99, 99.9, 99.99, 99.999)
+PERCENTILES = (50, 90, 99, 99.9, 99.99)
 CURVE_POINTS = 120
 US = 1e6
 ANOMALIES = (

@@ -24,6 +24,7 @@ JUDGED_WORDS = {
     "violation": "violation",
     "unjudged": "no rule judges it",
 }
+COMFORTABLE_PERSONAS = 6  # with more under each command, cells become narrower
 LEGEND = (
     ("allowed", "allowed"),
     ("denied", "denied"),
@@ -127,7 +128,8 @@ def _table(
         tag("tr", *personas, class_="personas"),
     )
     rows = (_row(relation, grid, by_place) for relation in grid.relations)
-    table = tag("table", head, tag("tbody", *rows), class_="matrix")
+    kind = "matrix dense" if span > COMFORTABLE_PERSONAS else "matrix"
+    table = tag("table", head, tag("tbody", *rows), class_=kind)
     return tag("div", table, class_="panel scroll", tabindex="0")
 
 

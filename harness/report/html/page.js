@@ -53,7 +53,7 @@
 
   // Filters above a list.
   for (const group of find(".filters")) {
-    const rows = find("tbody tr", group.nextElementSibling);
+    const items = find("[data-key]", group.nextElementSibling);
     group.addEventListener("click", (event) => {
       const chosen = event.target.closest("button");
       if (!chosen) return;
@@ -61,11 +61,19 @@
         each.setAttribute("aria-pressed", String(each === chosen));
       }
       const { show } = chosen.dataset;
-      for (const row of rows) {
-        row.hidden = show !== "all" && row.dataset.outcome !== show;
+      for (const item of items) {
+        item.hidden = show !== "all" && item.dataset.key !== show;
       }
     });
   }
+
+  // A link to a finding opens it.
+  const reveal = () => {
+    const target = location.hash && document.querySelector(location.hash);
+    if (target && target.matches("details")) target.open = true;
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
 
   // Titles become tooltips that appear at once.
   const tip = document.getElementById("tip");

@@ -163,7 +163,7 @@ def _top(run: RunModel) -> Html:
 def _when(run: RunModel) -> str:
     if run.started is None:
         return f"{run.took_s:.1f} s"
-    return f"{run.started.utc} · {run.took_s:.1f} s · seed {run.started.seed}"
+    return f"{_utc(run.started.utc)} · {run.took_s:.1f} s · seed {run.started.seed}"
 
 
 def _tiles(run: RunModel) -> Iterator[Html]:
@@ -219,7 +219,7 @@ def _facts(run: RunModel) -> Iterator[tuple[str, str]]:
     if run.started is not None:
         yield "seed", str(run.started.seed)
         yield "command", run.started.command
-        yield "started", run.started.utc
+        yield "started", _utc(run.started.utc)
     if run.stack is not None:
         yield "stack", f"{run.stack.kind}, ready in {run.stack.took_s:.2f} s"
         yield "PostgreSQL", run.stack.postgres
@@ -228,6 +228,11 @@ def _facts(run: RunModel) -> Iterator[tuple[str, str]]:
         yield from run.started.environment.items()
     if run.finished is not None:
         yield "exit code", str(run.finished.exit_code)
+
+
+def _utc(text: str) -> str:
+    """Return an ISO time in UTC as people read it."""
+    return f"{text.removesuffix('Z').removesuffix('+00:00').replace('T', ' ')} UTC"
 
 
 def _asset(name: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.events import CheckFinished, RequirementShown
+from harness.report.html.filters import filters
 from harness.report.html.markup import Html, join, tag
 from harness.report.html.plot import nice_ticks
 from harness.report.model import Phase
@@ -32,13 +33,13 @@ def requirements_section(shown: Sequence[RequirementShown]) -> Html:
             tag("td", item.title),
             tag("td", tag("code", item.scenario), _reason(item.reason)),
             tag("td", badge(item.outcome)),
-            data_outcome=item.outcome,
+            data_key=item.outcome,
         )
         for item in ordered
     )
     heads = ("requirement", "what it asks", "shown by", "outcome")
     return join(
-        _filters(Counter(item.outcome for item in shown)),
+        filters(_in_order(item.outcome for item in shown)),
         _table(heads, rows_=join(*rows), class_="list filtered"),
     )
 
@@ -54,13 +55,13 @@ def checks_section(checks: Sequence[CheckFinished]) -> Html:
             tag("td", f"{check.decisions:,}" if check.decisions else "", class_="n"),
             tag("td", f"{check.took_s:.2f} s", class_="n"),
             tag("td", badge(check.outcome)),
-            data_outcome=check.outcome,
+            data_key=check.outcome,
         )
         for check in ordered
     )
     heads = ("phase", "check", "decisions", "time", "outcome")
     return join(
-        _filters(Counter(check.outcome for check in checks)),
+        filters(_in_order(check.outcome for check in checks)),
         _table(heads, rows_=join(*rows), class_="list filtered"),
     )
 
@@ -91,6 +92,11 @@ def environment_section(facts: Mapping[str, str]) -> Html:
     return tag("dl", *pairs, class_="facts panel")
 
 
+def _in_order(outcomes: Iterable[str]) -> dict[str, int]:
+    counts = Counter(outcomes)
+    return {name: counts[name] for name in OUTCOMES if counts[name]}
+
+
 def badge(outcome: str) -> Html:
     """Return an outcome as a coloured word."""
     return tag("span", outcome, class_=f"badge {outcome}")
@@ -115,25 +121,6 @@ def _phase(phase: Phase, whole_s: float, scale_s: float) -> Html:
         tag("span", time, class_="time"),
         tag("span", phase.summary, class_="muted summary") if phase.summary else None,
         class_="phase",
-    )
-
-
-def _filters(counts: Counter[str]) -> Html:
-    present = [name for name in OUTCOMES if counts[name]]
-    total = sum(counts.values())
-    buttons = [_filter("all", total, pressed=True)]
-    buttons += [_filter(name, counts[name]) for name in present]
-    return tag("div", *buttons, class_="filters", role="group", aria_label="Show")
-
-
-def _filter(name: str, count: int, *, pressed: bool = False) -> Html:
-    return tag(
-        "button",
-        f"{name} ",
-        tag("b", f"{count:,}"),
-        type="button",
-        data_show=name,
-        aria_pressed="true" if pressed else "false",
     )
 
 

@@ -86,6 +86,24 @@ def test_tabs_filters_copy_and_theme_work(page, failed_run, tmp_path: Path) -> N
 
 
 @needs_chromium
+def test_many_findings_are_folded_filtered_and_opened_by_a_link(
+    page, tmp_path: Path
+) -> None:
+    events = [
+        Finding(phase="p", check=f"check_{i % 2}", message=f"finding {i}", hint="h")
+        for i in range(12)
+    ]
+    page.open(write(events, tmp_path))
+    count = "document.querySelectorAll({!r}).length"
+    assert page.evaluate(count.format("details")) == 12
+    assert page.evaluate(count.format("details[open]")) == 1
+    page.evaluate("document.querySelector('#findings [data-show=check_1]').click()")
+    assert page.evaluate(count.format("details:not([hidden])")) == 6
+    page.evaluate("document.querySelector('#finding-2 .anchor').click()")
+    page.wait_for("document.querySelector('#finding-2').open")
+
+
+@needs_chromium
 def test_violations_of_the_matrix_say_what_they_are(
     page, failed_run, tmp_path: Path
 ) -> None:

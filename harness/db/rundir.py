@@ -16,7 +16,6 @@ import fcntl
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -144,7 +143,7 @@ def _end_server(pid_file: Path) -> None:
         os.kill(pid, signal.SIGQUIT)
         _await_exit(pid, END_TIMEOUT_S)
     if len(lines) > 6 and len(segment := lines[6].split()) == 2:
-        _remove_segment(int(segment[1]))
+        _remove_segment(key=segment[0], segment_id=segment[1], creator=str(pid))
 
 
 def _runs_in(pid: int, data_dir: Path) -> bool:
@@ -175,23 +174,19 @@ def _is_running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def _remove_segment(segment_id: int) -> None:
-    """Remove a System V shared memory segment unless a process is attached to it."""
-    if not sys.platform.startswith("linux") or _attached(segment_id) != 0:
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.shmctl(segment_id, IPC_RMID, None)
+def _remove_segment(*, key: str, segment_id: str, creator: str) -> None:
+    """Remove a server's System V shared memory segment, if it is still that one.
 
-
-def _attached(segment_id: int) -> int | None:
-    """Return how many processes use a segment, ``None`` if there is no such segment."""
+    Children that have not yet noticed the end of their server do not mind: the kernel
+    frees the segment when the last of them lets go.
+    """
     try:
         table = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
     except OSError:
-        return None
+        return
     for row in table:
-        # key shmid perms size cpid lpid nattch ...
-        columns = row.split()
-        if int(columns[1]) == segment_id:
-            return int(columns[6])
-    return None
+        found_key, found_id, _perms, _size, found_creator = row.split()[:5]
+        # Keys are 32 bits, signed in one place and unsigned in the other.
+        same_key = (int(found_key) - int(key)) % (1 << 32) == 0
+        if same_key and (found_id, found_creator) == (segment_id, creator):
+            ctypes.CDLL(None).shmctl(int(segment_id), IPC_RMID, None)

@@ -238,7 +238,7 @@ def test_leftovers_of_a_power_cut_are_cleared_at_the_next_start(
     run_dir.release()
     with Cluster.start(postgres_installation, options) as cluster:
         assert [p.name for p in run_root.iterdir()] == [Path(cluster.plan.run_dir).name]
-        assert segment not in segments()
+        eventually(lambda: segment not in segments())
 
 
 def test_orphaned_server_is_ended_by_the_sweep(

@@ -17,10 +17,16 @@ from harness.cli.exit_codes import ExitCode
 from harness.cli.output import OutputFormat, show_stack
 from harness.cli.running import run_async
 from harness.config import Config
+from harness.db.supabase_project import SupabaseProject, find_project, read_project
 from harness.errors import StackError
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.embedded import EmbeddedStack
 from harness.stack.registry import StackRegistry
+from harness.stack.supabase import (
+    project_keys,
+    service_settings,
+    upload_bucket_objects,
+)
 
 __all__ = ["command"]
 
@@ -72,15 +78,18 @@ async def _serve(
     name: str | None,
     output: OutputFormat,
 ) -> int:
-    changed = config.replace(api_port=port, db_port=port + 1 if port else None)
+    source = _read_project(project)
     ports: Literal["exact", "preferred"] = "exact" if port else "preferred"
-    stack = EmbeddedStack(changed, name=name, ports=ports)
+    stack = EmbeddedStack(_with_ports(config, source, port), name=name, ports=ports)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as cleanup:
         await cleanup.enter_async_context(stack)
-        await stack.serve_default((project,) if project else ())
+        if source is None:
+            await stack.serve_default((project,) if project else ())
+        else:
+            await _serve_project(stack, source)
         show_stack(stack.descriptor, output)
         if output == "pretty":
             hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
@@ -94,6 +103,37 @@ async def _serve(
             task.cancel()
     # A stop by 'harness down' or Ctrl-C is what was asked for.
     return ExitCode.PASSED if told.done() or ended_by_itself else ExitCode.INTERRUPTED
+
+
+def _read_project(folder: Path | None) -> SupabaseProject | None:
+    if folder is None or find_project(folder) is None:
+        return None
+    project = read_project(folder, os.environ)
+    for warning in project.warnings:
+        click.echo(f"note: {warning}", err=True)
+    return project
+
+
+def _with_ports(
+    config: Config, project: SupabaseProject | None, port: int | None
+) -> Config:
+    if port is not None:
+        return config.replace(api_port=port, db_port=port + 1)
+    if project is None:
+        return config
+    asked = project.config
+    return config.replace(api_port=asked.api.port, db_port=asked.db.port)
+
+
+async def _serve_project(stack: EmbeddedStack, source: SupabaseProject) -> None:
+    served = await stack.serve_default(
+        source.schemas(),
+        settings=service_settings(source.config),
+        keys=project_keys(source.config),
+    )
+    await upload_bucket_objects(served, source)
+    await served.close()
+    stack.publish()
 
 
 def _detach(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.db.address import DatabaseAddress
+from harness.db.supabase_project import find_project
 from harness.errors import UsageError
 from harness.stack.base import Stack
 
@@ -31,11 +32,16 @@ def schema_under_test(name: str) -> SchemaUnderTest | None:
     folder = Path(name)
     if not folder.is_dir():
         return None
-    if not list(folder.glob("*.sql")) and not (folder / "migrations").is_dir():
-        raise UsageError(f"no SQL files in {name}")
-    rules = folder / RULES
+    project = find_project(folder)
+    if project is None and not list(folder.glob("*.sql")):
+        raise UsageError(
+            f"no SQL files in {name}",
+            hint="name a folder of migrations or a project of the Supabase CLI",
+        )
+    rules = (project or folder) / RULES
+    resolved = folder.resolve()
     return SchemaUnderTest(
-        name=folder.name if folder.name != "draft" else f"{folder.parent.name}/draft",
+        name=f"{resolved.parent.name}/{resolved.name}",
         make=lambda stack: stack.create_database((folder,)),
         rules=rules if rules.is_file() else None,
     )

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from harness.db.address import DatabaseAddress
 from harness.db.clone_pool import ClonePool
 from harness.db.migrations import apply_schema
 from harness.db.schema_files import Schema, read_schema
+from harness.db.supabase_project import find_project, read_project
 from harness.db.templates import TemplateStore
+from harness.protocols.jwt import ProjectKeys
 from harness.resources import sql_root
 from harness.servers.project import ProjectSettings
 from harness.stack.control import ControlClient
@@ -29,6 +32,8 @@ from harness.stack.project import Project
 __all__ = ["DEFAULT_DBNAME", "Stack", "attach", "platform_schema"]
 
 DEFAULT_DBNAME = "postgres"
+
+SchemaSource: TypeAlias = "Path | Schema"
 
 
 class Stack:
@@ -93,12 +98,15 @@ class Stack:
 
     async def create_project(
         self,
-        schema: Sequence[Path] = (),
+        schema: Sequence[SchemaSource] = (),
         *,
         ref: str | None = None,
         settings: ProjectSettings | None = None,
     ) -> Project:
-        """Return a new project with ``sql/platform`` and the folders of ``schema``.
+        """Return a new project with ``sql/platform`` and the parts of ``schema``.
+
+        A part is a folder (of migrations, or a project of the Supabase CLI) or a
+        schema that was read already.
 
         The first project of a schema applies its files to a template; the next ones
         are clones.  Raises :class:`harness.errors.MigrationError` with file and line.
@@ -108,7 +116,9 @@ class Stack:
         await self._register(ref, database, settings)
         return self._project(ref, database)
 
-    async def create_database(self, schema: Sequence[Path] = ()) -> DatabaseAddress:
+    async def create_database(
+        self, schema: Sequence[SchemaSource] = ()
+    ) -> DatabaseAddress:
         """Return a database with ``sql/platform`` and ``schema``, served by nobody."""
         return await self._clone(schema)
 
@@ -117,7 +127,8 @@ class Stack:
         connection = await project.connect()
         try:
             for folder in schema:
-                await apply_schema(connection, read_schema(folder))
+                for part in read_folder(folder):
+                    await apply_schema(connection, part)
         finally:
             await connection.close()
 
@@ -135,9 +146,18 @@ class Stack:
             await store.drop(dbname)
 
     async def serve_default(
-        self, schema: Sequence[Path] = (), *, settings: ProjectSettings | None = None
+        self,
+        schema: Sequence[SchemaSource] = (),
+        *,
+        settings: ProjectSettings | None = None,
+        keys: ProjectKeys | None = None,
     ) -> Project:
-        """Serve a project without a path prefix, on a database named ``postgres``."""
+        """Serve a project without a path prefix, on a database named ``postgres``.
+
+        ``keys`` become those of the whole stack.
+        """
+        if keys is not None:
+            self.descriptor = dataclasses.replace(self.descriptor, keys=keys)
         database = await self._clone(schema, DEFAULT_DBNAME)
         await self._register("default", database, settings)
         return self._project("default", database)
@@ -146,15 +166,19 @@ class Stack:
         self, ref: str, database: DatabaseAddress, settings: ProjectSettings | None
     ) -> None:
         record: dict[str, Any] = {"ref": ref, "dbname": database.dbname}
+        if self.descriptor.keys != ProjectKeys():
+            record["keys"] = dataclasses.asdict(self.descriptor.keys)
         if settings is not None:
             record["settings"] = dataclasses.asdict(settings)
         await self.control.register(record)
         self.registered[ref] = record
 
     async def _clone(
-        self, folders: Sequence[Path], name: str | None = None
+        self, sources: Sequence[SchemaSource], name: str | None = None
     ) -> DatabaseAddress:
-        schemas = [platform_schema(), *(read_schema(folder) for folder in folders)]
+        schemas = [platform_schema()]
+        for source in sources:
+            schemas += [source] if isinstance(source, Schema) else read_folder(source)
         # The store speaks over one connection; takers wait for their turn.
         async with self._templates_lock:
             store = await self._store()
@@ -210,6 +234,13 @@ async def attach(descriptor_path: Path) -> AsyncIterator[Stack]:
     """Use the running stack that the file ``descriptor_path`` describes."""
     async with AttachedStack(StackDescriptor.read(descriptor_path)) as stack:
         yield stack
+
+
+def read_folder(folder: Path) -> list[Schema]:
+    """Return the schemas of a folder: of a Supabase CLI project, or of migrations."""
+    if find_project(folder) is not None:
+        return list(read_project(folder, os.environ).schemas())
+    return [read_schema(folder)]
 
 
 def platform_schema() -> Schema:

@@ -15,7 +15,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -29,7 +29,7 @@ from harness.db.initdb import MAINTENANCE_DB, SUPERUSER
 from harness.errors import ContainerError, NotReadyError, StackError
 from harness.protocols.jwt import S3Keys
 from harness.servers.project import ProjectSettings
-from harness.stack.base import Stack
+from harness.stack.base import SchemaSource, Stack
 from harness.stack.control import ControlClient
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.images import Images, build_images, connect_docker
@@ -111,7 +111,7 @@ class ContainerStack(Stack):
 
     async def create_project(
         self,
-        schema: Any = (),
+        schema: Sequence[SchemaSource] = (),
         *,
         ref: str | None = None,
         settings: ProjectSettings | None = None,

@@ -8,7 +8,6 @@ objects in buckets) is removed again when the project is given back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -17,7 +16,7 @@ from harness.db.address import DatabaseAddress
 from harness.errors import ConfigError, StackError
 from harness.protocols.jwt import LOCAL_JWT_SECRET, ProjectKeys
 from harness.servers.project import ProjectSettings
-from harness.stack.base import Stack
+from harness.stack.base import SchemaSource, Stack
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.project import Project
 
@@ -78,7 +77,7 @@ class RemoteStack(Stack):
 
     async def create_project(
         self,
-        schema: Sequence[Path] = (),
+        schema: Sequence[SchemaSource] = (),
         *,
         ref: str | None = None,
         settings: ProjectSettings | None = None,

@@ -9,7 +9,7 @@ without colour; ``NO_COLOR`` is respected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +27,7 @@ from rich.text import Text
 
 from harness import events
 from harness.events import Event, Finding, LoadStepFinished, Undecided, Witness
+from harness.load.capacity import estimate_capacity
 from harness.report.model import RunModel, one_line, plural
 
 __all__ = ["TerminalWriter"]
@@ -83,6 +84,7 @@ class TerminalWriter:
             self._lines([Text()])
         for step in self._run.steps:
             self._lines(_load_lines(step))
+        self._lines(list(_capacity_lines(self._run.steps)))
         if self._report is not None:
             self._lines([_labelled("report:", str(self._report), indent="")])
         self._lines([_last_line(self._run)])
@@ -221,6 +223,14 @@ def _load_lines(step: LoadStepFinished) -> list[Text]:
         _labelled("CPU:", _cpu_sentence(step), style="bold"),
         Text(),
     ]
+
+
+def _capacity_lines(steps: Sequence[LoadStepFinished]) -> Iterator[Text]:
+    for profile in dict.fromkeys(step.profile for step in steps):
+        mine = [step for step in steps if step.profile == profile]
+        estimate = estimate_capacity(mine)
+        if estimate is not None:
+            yield Text.assemble((f"capacity {profile}: ", "bold"), str(estimate))
 
 
 def _cpu_sentence(step: LoadStepFinished) -> str:

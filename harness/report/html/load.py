@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from harness.events import LoadStepFinished
+from harness.load.capacity import estimate_capacity
 from harness.load.histogram import LatencyHistogram
 from harness.report.html.markup import Html, join, tag
-from harness.report.html.plot import Axis, Series, chart, nice_ticks
+from harness.report.html.plot import Axis, Mark, Series, chart, nice_ticks
 
 __all__ = ["load_section"]
 
@@ -137,6 +138,10 @@ def _steps(steps: Sequence[LoadStepFinished]) -> list[Html]:
     rates = [step.offered_per_s for step in steps]
     x_ticks = nice_ticks(max(rates), _short)
     x = Axis("offered messages/s", 0, x_ticks[-1][0], x_ticks)
+    estimate = estimate_capacity(steps)
+    marks = []
+    if estimate is not None and not estimate.is_lower_bound:
+        marks.append(Mark(estimate.knee_per_s, "knee"))
     p50 = [(s.offered_per_s, s.latency.p50_ms) for s in steps]
     p99 = [(s.offered_per_s, s.latency.p99_ms) for s in steps]
     y_ticks = nice_ticks(max(value for _, value in p99), _ms)
@@ -152,6 +157,8 @@ def _steps(steps: Sequence[LoadStepFinished]) -> list[Html]:
                 (s.offered_per_s, f"{s.offered_per_s:,.0f}/s: {_latency_words(s)}")
                 for s in steps
             ],
+            marks=marks,
+            caption=str(estimate) if estimate is not None else "",
         ),
         chart(
             "Server CPU a delivery",

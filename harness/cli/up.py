@@ -90,6 +90,7 @@ async def _serve(
             await stack.serve_default((project,) if project else ())
         else:
             await _serve_project(stack, source)
+        stack.publish()
         show_stack(stack.descriptor, output)
         if output == "pretty":
             hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
@@ -133,7 +134,6 @@ async def _serve_project(stack: EmbeddedStack, source: SupabaseProject) -> None:
     )
     await upload_bucket_objects(served, source)
     await served.close()
-    stack.publish()
 
 
 def _detach(

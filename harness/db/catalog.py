@@ -228,7 +228,10 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """A unique index; ``expression`` ones have no plain column list to rely on."""
+    """A unique index or exclusion constraint.
+
+    ``expression`` ones, and exclusions, have no plain column list to rely on.
+    """
 
     name: str
     columns: tuple[str, ...]

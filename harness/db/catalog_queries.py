@@ -115,7 +115,8 @@ select k.conrelid as relation, k.conname as name,
 
 UNIQUE_KEYS = """
 select i.indrelid as relation, c.relname as name, i.indisprimary as is_primary,
-       i.indpred is not null as partial, i.indexprs is not null as expression,
+       i.indpred is not null as partial,
+       i.indexprs is not null or i.indisexclusion as expression,
        array(select a.attname::text
                from unnest(i.indkey::int2[]) with ordinality u(n, o)
                join pg_attribute a on a.attrelid = i.indrelid and a.attnum = u.n
@@ -123,7 +124,7 @@ select i.indrelid as relation, c.relname as name, i.indisprimary as is_primary,
               order by u.o) as columns
   from pg_index i
   join pg_class c on c.oid = i.indexrelid
- where i.indisunique and i.indrelid = any($1::oid[])
+ where (i.indisunique or i.indisexclusion) and i.indrelid = any($1::oid[])
  order by i.indrelid, i.indisprimary desc, c.relname
 """
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from harness.load.phoenix_client import PhoenixClient
-from harness.load.probe import Probe, broadcast_payload
+from harness.load.probe import broadcast_payload
 from harness.load.profiles import LoadProfile
 from harness.load.target import Target
 from harness.load.timer import PreciseTimer
@@ -77,5 +77,5 @@ class BroadcastLoad:
             publisher.close()
 
 
-def _ignore(client: PhoenixClient, probe: Probe) -> None:
+def _ignore(stream: int, sequence: int, intended_ns: int) -> None:
     """Pass over a message: a publisher is no subscriber."""

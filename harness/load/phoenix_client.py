@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from harness.errors import RemoteProtocolError, StackError
-from harness.load.probe import Probe, read_probe
+from harness.load.probe import find_mark, read_probe
 from harness.load.websocket_client import (
     OP_BINARY,
     OP_TEXT,
@@ -24,6 +24,7 @@ from harness.load.websocket_client import (
 
 __all__ = ["PhoenixClient"]
 
+OnProbe = Callable[[int, int, int], None]
 KIND_USER_BROADCAST_PUSH = 3
 ENCODING_JSON = 1
 JOIN_REF = "1"
@@ -33,14 +34,15 @@ HEARTBEAT = orjson.dumps([None, "hb", "phoenix", "heartbeat", {}])
 class PhoenixClient:
     """A connection with one joined topic.
 
-    ``on_probe(client, probe)`` is called for each measured message; ``lost_code`` is
-    the close code once the connection is gone.
+    ``on_probe(stream, sequence, intended_ns)`` is called for each measured message;
+    ``lost_code`` is the close code once the connection is gone.
     """
 
     __slots__ = (
         "_joined",
         "_leaving",
         "_live",
+        "_mark_at",
         "_socket",
         "_wants_changes",
         "complaint",
@@ -54,7 +56,7 @@ class PhoenixClient:
         self,
         index: int,
         topic: str,
-        on_probe: Callable[[PhoenixClient, Probe], None],
+        on_probe: OnProbe,
     ) -> None:
         self.index = index
         self.topic = topic
@@ -66,6 +68,7 @@ class PhoenixClient:
         self._live: asyncio.Future[None] | None = None
         self._wants_changes = False
         self._leaving = False
+        self._mark_at = 0
 
     async def connect(self, url: str) -> None:
         """Open the connection."""
@@ -113,9 +116,11 @@ class PhoenixClient:
         self._socket.send(opcode, payload)
 
     def _on_frame(self, opcode: int, payload: bytes) -> None:
-        probe = read_probe(payload)
+        probe = read_probe(payload, self._mark_at)
         if probe is not None:
-            self.on_probe(self, probe)
+            self.on_probe(*probe)
+            if not self._mark_at:
+                self._mark_at = find_mark(payload)
         elif opcode == OP_TEXT:
             self._on_message(payload)
 

@@ -46,14 +46,32 @@ MAX_EXAMPLES = 5
 
 
 class Subscriber:
-    """A client with the check of the stream that it may see now."""
+    """A client with the check of the stream that it may see now.
 
-    __slots__ = ("check", "client", "stream")
+    ``latencies_us`` is one list for all subscribers, ``strangers`` one list of what
+    reached somebody who had no right to it.
+    """
 
-    def __init__(self, client: PhoenixClient) -> None:
-        self.client = client
+    __slots__ = ("check", "client", "latencies_us", "stream", "strangers")
+
+    def __init__(
+        self, index: int, topic: str, latencies_us: list[int], strangers: list[str]
+    ) -> None:
+        self.client = PhoenixClient(index, topic, self.take)
         self.stream = -1
         self.check = SequenceCheck()
+        self.latencies_us = latencies_us
+        self.strangers = strangers
+
+    def take(self, stream: int, sequence: int, intended_ns: int) -> None:
+        """Judge one message and note how late it came."""
+        if stream == self.stream:
+            self.check.accept(sequence)
+            self.latencies_us.append((monotonic_ns() - intended_ns) // US_NS)
+        elif stream > self.stream or stream // STREAMS_A_STEP == self.stream // STREAMS_A_STEP:
+            self.strangers.append(
+                f"{self.client.topic} got message {sequence} of stream {stream}"
+            )
 
 
 class LoadPool:

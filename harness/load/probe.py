@@ -11,28 +11,22 @@ without the space that PostgreSQL writes after a colon.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from harness.errors import LocalProtocolError
 
-__all__ = ["Probe", "broadcast_payload", "probe_text", "read_probe"]
+__all__ = ["Probe", "broadcast_payload", "find_mark", "probe_text", "read_probe"]
+
+Probe = tuple[int, int, int]  # stream, sequence, intended nanoseconds (monotonic)
 
 MARK = b'"probe":'
-MARK_LENGTH = len(MARK)
+OPENING_LENGTH = len(MARK) + 1  # with the quotation mark
+QUOTE = ord('"')
 STREAM_DIGITS = 6
 SEQUENCE_DIGITS = 10
 TIME_DIGITS = 19
 SEQUENCE_AT = STREAM_DIGITS + 1
-TIME_AT = SEQUENCE_AT + SEQUENCE_DIGITS + 1
+SEQUENCE_END = SEQUENCE_AT + SEQUENCE_DIGITS
+TIME_AT = SEQUENCE_END + 1
 LENGTH = TIME_AT + TIME_DIGITS
-
-
-class Probe(NamedTuple):
-    """What a message says of itself; ``intended_ns`` is on the monotonic clock."""
-
-    stream: int
-    sequence: int
-    intended_ns: int
 
 
 def probe_text(stream: int, sequence: int, intended_ns: int) -> str:
@@ -52,20 +46,30 @@ def broadcast_payload(
     return f'{head}{"x" * (size_bytes - len(head) - 2)}"}}'.encode()
 
 
-def read_probe(message: bytes) -> Probe | None:
-    """Return the probe in ``message``, or None when it carries none."""
-    at = message.find(MARK)
-    if at < 0:
-        return None
-    start = at + MARK_LENGTH
-    if message[start : start + 1] == b" ":
-        start += 1
-    start += 1  # the quotation mark
+def read_probe(message: bytes, expected_at: int = 0) -> Probe | None:
+    """Return the probe in ``message``, or None when it carries none.
+
+    ``expected_at`` is where an earlier message of the same kind had its mark, which
+    saves the search (see :func:`find_mark`); it may be wrong.
+    """
+    at = expected_at
+    if not message.startswith(MARK, at):
+        at = message.find(MARK)
+        if at < 0:
+            return None
+    start = at + OPENING_LENGTH
+    if message[start - 1] != QUOTE:
+        start += 1  # PostgreSQL writes a space after the colon
     try:
-        return Probe(
+        return (
             int(message[start : start + STREAM_DIGITS]),
-            int(message[start + SEQUENCE_AT : start + TIME_AT - 1]),
+            int(message[start + SEQUENCE_AT : start + SEQUENCE_END]),
             int(message[start + TIME_AT : start + LENGTH]),
         )
     except ValueError:
         return None
+
+
+def find_mark(message: bytes) -> int:
+    """Return where the mark of a probe begins in ``message``, 0 if nowhere."""
+    return max(0, message.find(MARK))

@@ -33,10 +33,11 @@ from harness.policies.cases import Violation
 from harness.policies.decisions import COMMANDS, decide
 from harness.policies.mining import mine
 from harness.policies.ownership import infer_ownership
-from harness.policies.personas import build_cast
+from harness.policies.personas import AMBER, BIRCH, build_cast
 from harness.policies.population import (
     Population,
     StoredRow,
+    read_seeds,
     store_world,
     tables_without_rows,
 )
@@ -166,7 +167,8 @@ class _Run:
         cast = build_cast(catalog, mined, ownership)
         values = Values(mined, seeded(self.seed))
         variants = await solve_variants(connection, catalog, mined, ownership, values)
-        world = plan_world(catalog, mined, ownership, cast, variants, values, {})
+        seeds = await read_seeds(connection, catalog)
+        world = plan_world(catalog, mined, ownership, cast, variants, values, seeds)
         population = await store_world(connection, catalog, ownership, world)
         self.unsolved = _unreached(
             population, variants, tables_without_rows(population, catalog)
@@ -276,7 +278,9 @@ def grouped(violations: Iterable[Violation]) -> list[list[Violation]]:
 
 
 def _unreached(
-    population: Population, variants: Variants, empty: Sequence[object]
+    population: Population,
+    variants: Variants,
+    empty: Sequence[Name],
 ) -> dict[str, str]:
     """Return, by table, why a world could not be what it should."""
     reasons: dict[str, str] = {
@@ -284,9 +288,15 @@ def _unreached(
         for table, check in variants.unsolved.items()
     }
     for refusal in population.refusals:
-        reasons[str(refusal.row.table)] = (
-            f"a row could not be stored: {refusal.message} [{refusal.sqlstate}]"
-        )
+        kept = [population.owned_by(refusal.row.table, c) for c in (AMBER, BIRCH, "")]
+        if not any(kept):
+            reasons[str(refusal.row.table)] = (
+                f"no row could be stored: {refusal.message} [{refusal.sqlstate}]"
+            )
+    for table in sorted(population.world.expected):
+        for clan in (AMBER, BIRCH):
+            if not population.owned_by(table, clan):
+                reasons.setdefault(str(table), f"no row belongs to clan {clan}")
     for table in empty:
         planned = population.world.unplanned
         reasons.setdefault(

@@ -9,11 +9,13 @@ make a clan of one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.db.catalog import Catalog, Name
+from harness.db.catalog import Catalog, Column, Name
+from harness.policies.comparisons import Col
 from harness.policies.mining import Mined
 from harness.policies.ownership import Attribute, Ownership, Part
 
@@ -22,24 +24,14 @@ __all__ = ["AMBER", "BIRCH", "Cast", "Persona", "User", "build_cast"]
 AMBER, BIRCH = "amber", "birch"
 MAX_MATES = 5
 MAX_SPECIALS = 12
-MANAGER_WORDS = (
-    "admin",
-    "owner",
-    "manager",
-    "moderator",
-    "staff",
-    "super",
-    "support",
-    "service",
-    "system",
-    "operator",
-    "editor_in_chief",
-    "root",
-    "god",
-    "hr",
-    "employee",
-    "supervisor",
-    "dispatcher",
+# Powers that put nobody above others' rows: what one pays for, is, or went through.
+# Any other special role (admin, editor, dispatcher) is taken for one that manages.
+TIER_WORDS = re.compile(
+    r"(premium|\bpro\b|paid|plus|gold|silver|bronze|vip|subscri|member|basic|free|trial|"
+    r"verified|customer|author|writer|contributor|creator|seller|vendor|driver|student|"
+    r"guest|user|active|enabled|patient|plan|tier|buyer|client|aal2|enterprise|starter|"
+    r"not |level|confirmed|completed|approved|player|reader|viewer)",
+    re.IGNORECASE,
 )
 PLAIN_VALUES = frozenset(
     [
@@ -127,8 +119,9 @@ class Persona:
     @property
     def manages(self) -> bool:
         """Whether its special role, by its name, is there to manage others' rows."""
-        power = self.user.power.lower() if self.user else ""
-        return self.kind == "service" or any(word in power for word in MANAGER_WORDS)
+        power = self.user.power if self.user else ""
+        managing = bool(power) and not TIER_WORDS.search(power)
+        return self.kind == "service" or managing
 
 
 @dataclass(frozen=True)
@@ -218,7 +211,7 @@ def _clans(
     ownership: Ownership,
     base: Mapping[AttributeKey, str],
 ) -> Iterable[User]:
-    mates = max(2, min(MAX_MATES, membership_variants(catalog, ownership)))
+    mates = max(2, min(MAX_MATES, membership_variants(catalog, mined, ownership)))
     names = ("alice", "adam", "amy", "arno", "ada", "abel")
     for index in range(mates):
         yield User(
@@ -233,20 +226,25 @@ def _clans(
     yield User(name="bea", id=_user_id("b1"), clan=BIRCH, attributes=base, membership=1)
 
 
-def membership_variants(catalog: Catalog, ownership: Ownership) -> int:
+def membership_variants(catalog: Catalog, mined: Mined, ownership: Ownership) -> int:
     """Return how many kinds of members the largest membership table knows."""
     largest = 2
     for table in ownership.tables.values():
-        if not table.membership:
-            continue
-        relation = catalog.relations[table.table]
-        for column in relation.columns:
-            named_role = "role" in column.name or "level" in column.name
-            if column.labels and named_role:
-                largest = max(largest, len(column.labels))
-            elif named_role:
-                largest = max(largest, 4)
+        if table.membership:
+            kinds = 1
+            for column in catalog.relations[table.table].columns:
+                kinds *= _kinds(column, Col(table.table, column.name), mined)
+            largest = max(largest, kinds)
     return largest
+
+
+def _kinds(column: Column, col: Col, mined: Mined) -> int:
+    if column.labels and not column.is_array:
+        return len(column.labels)
+    found = len(mined.constants.get(col, ())) + (col in mined.null_tests)
+    if column.base_type == "boolean":
+        found = 1
+    return found + 1 if found or col in mined.clock_tests else 1
 
 
 def _specials(

@@ -30,6 +30,7 @@ __all__ = [
     "as_text",
     "insert_statement",
     "read_rows",
+    "read_seeds",
     "row_insert",
     "store_world",
     "tables_without_rows",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 DUPLICATE = "23505"
+MAX_SEEDS = 200
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,24 @@ async def _force(
         await connection.execute("set local session_replication_role = replica")
         rows = [refusal.row for refusal in refusals]
         return await _insert(connection, catalog, world, rows)
+
+
+async def read_seeds(
+    connection: Connection, catalog: Catalog
+) -> Mapping[Name, list[Mapping[str, str | None]]]:
+    """Return the rows that the schema itself brought, as text."""
+    seeds: dict[Name, list[Mapping[str, str | None]]] = {}
+    for relation in catalog.tables:
+        if relation.name.schema in ("realtime", "storage"):
+            continue
+        found = await connection.fetch(
+            f"select to_jsonb(t) as row from {relation.name.sql} t limit {MAX_SEEDS}"
+        )
+        rows = [orjson.loads(row["row"]) for row in found]
+        seeds[relation.name] = [
+            {name: as_text(value) for name, value in row.items()} for row in rows
+        ]
+    return seeds
 
 
 async def read_rows(

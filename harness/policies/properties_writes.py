@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.db.catalog import Relation
+from harness.db.catalog import Relation, quote_identifier
 from harness.policies.candidates import (
     Candidate,
     foreign_candidates,
@@ -16,11 +16,13 @@ from harness.policies.candidates import (
     row_owners,
 )
 from harness.policies.cases import Case, Expectation, Severity, Violation
+from harness.policies.decisions import row_filter
 from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
-from harness.policies.population import StoredRow
+from harness.policies.population import StoredRow, insert_statement
 from harness.policies.probing import Answer, Attempt
 from harness.policies.properties_rows import rank
+from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
@@ -60,7 +62,9 @@ async def rows_are_not_planted(trial: Trial) -> Judgement:
             candidates = list(foreign_candidates(trial, persona, relation))
             answers = await _insert_all(trial, persona, relation, candidates)
             for candidate, answer in zip(candidates, answers, strict=True):
-                if answer.ok and _is_planted(trial, persona, relation, candidate):
+                if answer.ok and await _is_planted(
+                    trial, persona, relation, candidate
+                ):
                     judgement.violations.append(
                         _planting(trial, persona, relation, candidate)
                     )
@@ -83,7 +87,7 @@ async def _insert_all(
     )
 
 
-def _is_planted(
+async def _is_planted(
     trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
 ) -> bool:
     owned = trial.ownership.of(relation.name)
@@ -93,7 +97,9 @@ def _is_planted(
         return True
     parents = [candidate.parent] if candidate.parent else list(owned.parents)
     hidden = [p for p in parents if _is_hidden(trial, persona, p, candidate.values)]
-    return bool(hidden) or bool(owned.tenants)
+    return bool(hidden or owned.tenants) and await _concerns_others(
+        trial, persona, relation, candidate.values, hidden
+    )
 
 
 def _is_hidden(
@@ -109,6 +115,85 @@ def _is_hidden(
             foreign = bool(row.clan) and row.clan != persona.clan
             return foreign and not trial.decisions.may(persona, "SELECT", row)
     return False
+
+
+async def _concerns_others(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    values: Mapping[str, str | None],
+    hidden: list[Parent],
+    replaced: StoredRow | None = None,
+) -> bool:
+    """Say whether a row under another's parent shows there, or opens the parent.
+
+    Compares who sees what with the same row under a parent of the persona's own.
+    """
+    put_aside: tuple[str, ...] = ()
+    if replaced is not None:
+        gone = f"delete from {relation.name.sql} where {row_filter(relation, replaced)}"
+        put_aside = (gone,)
+    before = await _sights(trial, persona, relation, values, hidden, put_aside, own=True)
+    after = await _sights(trial, persona, relation, values, hidden, put_aside)
+    return any(now > then for now, then in zip(after, before, strict=True))
+
+
+async def _sights(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    values: Mapping[str, str | None],
+    hidden: list[Parent],
+    put_aside: tuple[str, ...],
+    *,
+    own: bool = False,
+) -> list[int]:
+    """Count what others see of the row, and the persona of its parents."""
+    stored = dict(values)
+    if own:
+        for parent in hidden:
+            stored |= _own_parent(trial, persona, parent)
+    identity = any(column.identity for column in relation.columns)
+    row = " and ".join(
+        f"{relation.column(name).sql}::text = {literal(value)}"
+        for name, value in stored.items()
+        if value is not None and relation.column(name).base_type == "uuid"
+    )
+    insert = insert_statement(relation.name, stored, identity=identity)
+    setup = (WITHOUT_TRIGGERS, *put_aside, insert, WITH_TRIGGERS)
+    looks = [
+        (other, f"{relation.name.sql} where {row or 'true'}")
+        for other in trial.personas
+        if other.kind == "plain" and other.clan != persona.clan
+    ]
+    for parent in hidden:
+        pairs = zip(parent.columns, parent.target_columns, strict=True)
+        wanted = " and ".join(
+            f"{quote_identifier(target)} = {literal(values.get(column))}"
+            for column, target in pairs
+        )
+        looks.append((persona, f"{parent.target.sql} where {wanted}"))
+    answers = await trial.prober.attempt_all(
+        [
+            Attempt(
+                persona=looking,
+                fetch=f"select to_jsonb(count(*)) from {what}",
+                setup=setup,
+            )
+            for looking, what in looks
+        ]
+    )
+    return [int(answer.fetched or 0) if answer.ok else 0 for answer in answers]
+
+
+def _own_parent(
+    trial: Trial, persona: Persona, parent: Parent
+) -> dict[str, str | None]:
+    """Return the key of a parent of the persona's own, or of none."""
+    for row in trial.population.owned_by(parent.target, persona.clan or "?"):
+        pairs = zip(parent.columns, parent.target_columns, strict=True)
+        return {column: row.text(target) for column, target in pairs}
+    return dict.fromkeys(parent.columns)
 
 
 def _planting(
@@ -167,15 +252,65 @@ async def rows_are_not_handed_over(trial: Trial) -> Judgement:
             if persona.user is None or not relation.may(persona.role, "UPDATE"):
                 continue
             moves = [
-                *_gifts(trial, persona, relation),
                 *_takings(trial, persona, relation),
+                *_gifts(trial, persona, relation),
             ]
             for move in await _successful(trial, persona, relation, moves):
-                judgement.violations.append(
-                    _handed_over(trial, persona, relation, move)
-                )
-                break
+                if not await _is_harmless(trial, persona, relation, move):
+                    judgement.violations.append(
+                        _handed_over(trial, persona, relation, move)
+                    )
+                    break
     return judgement
+
+
+async def _is_harmless(
+    trial: Trial, persona: Persona, relation: Relation, move: Move
+) -> bool:
+    row, changes, _ = move
+    owned = trial.ownership.of(relation.name)
+    if any(column in owned.owners for column in changes):
+        return row.clan == persona.clan and _manages(trial, relation, row, changes)
+    hidden = [p for p in owned.parents if set(p.columns) <= set(changes)]
+    if not hidden:
+        return False
+    moved = {c.name: row.text(c.name) for c in relation.columns if not c.generated}
+    values = {name: value for name, value in moved.items() if value is not None}
+    return not await _concerns_others(
+        trial, persona, relation, {**values, **changes}, hidden, replaced=row
+    )
+
+
+def _manages(
+    trial: Trial, relation: Relation, row: StoredRow, changes: Mapping[str, str | None]
+) -> bool:
+    """Say whether the giver may do so as a manager, since not every owner may.
+
+    True if somebody else owns a row like this one and may not even change it.
+    """
+    for other in trial.population.of(relation.name):
+        if not _alike(trial, relation, row, other):
+            continue
+        for persona in trial.personas:
+            owns = any(other.text(column) == persona.sub for column in changes)
+            plain = persona.kind == "plain" and persona.sub
+            if plain and owns and not trial.decisions.may(persona, "UPDATE", other):
+                return True
+    return False
+
+
+def _alike(
+    trial: Trial, relation: Relation, row: StoredRow, other: StoredRow
+) -> bool:
+    """Say whether two rows agree in what policies look at, owners and keys aside."""
+    owned = trial.ownership.of(relation.name)
+    keys = {c for parent in owned.parents for c in parent.columns}
+    keys |= {*owned.user_names, *owned.tenants, *relation.primary_key}
+    return all(
+        row.values.get(col.column) == other.values.get(col.column)
+        for col in trial.mined.policy_columns
+        if col.table == relation.name and col.column not in keys
+    )
 
 
 def _own_rows(trial: Trial, persona: Persona, relation: Relation) -> list[StoredRow]:
@@ -197,7 +332,8 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
     for row in _own_rows(trial, persona, relation):
         for column in owned.owners:
             victim = next((r.text(column) for r in foreign if r.text(column)), None)
-            if _changeable(relation, persona, column) and victim:
+            mine = row.text(column) == persona.sub
+            if mine and victim and _changeable(relation, persona, column):
                 yield row, {column: victim}, f"hand rows of {relation.name} to another"
         for parent in owned.parents:
             for other in foreign:

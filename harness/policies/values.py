@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from datetime import date, timedelta
 from random import Random
 from uuid import UUID
 
@@ -153,8 +154,26 @@ class Values:
             return f'{{"note": "{self._token(column.name)}"}}'
         if column.is_array:
             return self._array(column)
+        if kind.endswith("range"):
+            return self._range(kind)
         shapes = SHAPES.get(kind)
         return shapes[0] if shapes else None
+
+    def _range(self, kind: str) -> str:
+        """Return a range that overlaps no other one drawn."""
+        if kind in ("int4range", "int8range", "numrange"):
+            return f"[{self.drawn * 10},{self.drawn * 10 + 5})"
+        day = date(2020, 1, 1) + timedelta(days=2 * self.drawn)
+        return f"[{day},{day + timedelta(days=1)})"
+
+    def many(self, relation: Relation, column: Column, count: int) -> list[str]:
+        """Return different values, in the shapes that patterns and checks may want."""
+        found = [self.fresh(relation, column) for _ in range(count)]
+        if column.base_type in TEXT_TYPES:
+            col = Col(relation.name, column.name)
+            for pattern in self.mined.patterns.get(col, []):
+                found += [_respelled(pattern_example(pattern), n) for n in range(count)]
+        return [value for value in dict.fromkeys(found) if value is not None]
 
     def _text(self, relation: Relation, column: Column) -> str:
         patterns = self.mined.patterns.get(Col(relation.name, column.name), [])
@@ -214,6 +233,20 @@ class Values:
         lengths = [int(m) for m in mentioned if m.isdigit() and int(m) <= 200]
         sized = ["x" * n for length in lengths for n in (length, length + 1)]
         return list(dict.fromkeys([*mentioned, *examples, *TEXT_SHAPES, *sized]))
+
+
+def _respelled(example: str | None, number: int) -> str | None:
+    """Return ``example`` with its digits, or its last letters, counting ``number``."""
+    if example is None:
+        return None
+    digits = f"{number:0{sum(c.isdigit() for c in example) or 2}d}"
+    if any(c.isdigit() for c in example):
+        spelled = iter(digits[::-1])
+        return "".join(
+            next(spelled, c) if c.isdigit() else c for c in reversed(example)
+        )[::-1]
+    letters = chr(ord("a") + number // 26 % 26) + chr(ord("a") + number % 26)
+    return example[:-2] + letters if len(example) > 2 else example + letters
 
 
 def _like_or_regex(pattern: str) -> str | None:

@@ -27,16 +27,22 @@ MAX_VARIANTS = 12
 MAX_LABELS = 8
 MAX_CANDIDATES = 24
 MAX_SOLUTIONS = 2000
+POOL_SIZE = 40
 
 Assignment = dict[str, str | None]
 
 
 @dataclass(frozen=True)
 class Variants:
-    """The value combinations of each table; ``unsolved`` names checks without any."""
+    """The value combinations of each table; ``unsolved`` names checks without any.
+
+    ``pools`` holds, for columns that must differ from row to row although a check
+    reads them, values that the check accepts.
+    """
 
     tables: Mapping[Name, tuple[Assignment, ...]]
     unsolved: Mapping[Name, str] = field(default_factory=dict)
+    pools: Mapping[tuple[Name, str], tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, relation: Relation) -> list[Assignment]:
         """Return the combinations of ``relation``, at least an empty one."""
@@ -53,6 +59,7 @@ async def solve_variants(
     """Work out the combinations of every table."""
     tables: dict[Name, tuple[Assignment, ...]] = {}
     unsolved: dict[Name, str] = {}
+    pools: dict[tuple[Name, str], tuple[str, ...]] = {}
     for relation in catalog.tables:
         if relation.name.schema in ("storage", "realtime"):
             continue
@@ -64,8 +71,12 @@ async def solve_variants(
                 unsolved[relation.name] = " and ".join(checks)
             else:
                 factors.append(solver.cover(solutions))
+                for name in solver.differing(group):
+                    fixed = {k: v for k, v in solutions[0].items() if k != name}
+                    found = await solver.pool(connection, name, fixed, checks)
+                    pools[relation.name, name] = found
         tables[relation.name] = tuple(_combine(factors))
-    return Variants(tables, unsolved)
+    return Variants(tables, unsolved, pools)
 
 
 @dataclass
@@ -184,13 +195,47 @@ class _Solver:
         self, connection: Connection, group: Sequence[str], checks: Sequence[str]
     ) -> list[Assignment]:
         """Return assignments that satisfy ``checks``, as PostgreSQL judges them."""
+        return await self._solve(
+            connection, {name: self._candidates(name, checks) for name in group}, checks
+        )
+
+    def differing(self, group: Sequence[str]) -> list[str]:
+        """Return the columns that a unique key or exclusion wants to differ."""
+        keys = {c for key in self.relation.unique_keys for c in key.columns}
+        return [
+            name
+            for name in group
+            if name in keys and not self._is_key(name) and not self.dimensions.get(name)
+        ]
+
+    async def pool(
+        self,
+        connection: Connection,
+        name: str,
+        fixed: Assignment,
+        checks: Sequence[str],
+    ) -> tuple[str, ...]:
+        """Return different values of one column that satisfy ``checks``."""
+        wanted: list[str | None] = [
+            *self.values.many(self.relation, self.relation.column(name), POOL_SIZE)
+        ]
+        candidates = {n: [v] for n, v in fixed.items()} | {name: wanted}
+        found = await self._solve(connection, candidates, checks)
+        return tuple(v for row in found if (v := row[name]) is not None)
+
+    async def _solve(
+        self,
+        connection: Connection,
+        candidates: Mapping[str, Sequence[str | None]],
+        checks: Sequence[str],
+    ) -> list[Assignment]:
+        group = list(candidates)
         sources = []
         for position, name in enumerate(group):
             column = self.relation.column(name)
             kind = column.type if not column.domain_checks else column.base_type
             rows = ", ".join(
-                f"({literal(value)}::{kind})"
-                for value in self._candidates(name, checks)
+                f"({literal(value)}::{kind})" for value in candidates[name]
             )
             sources.append(f"(values {rows}) as v{position}({column.sql})")
         condition = " and ".join(f"(({check}) is not false)" for check in checks)

@@ -16,7 +16,13 @@ from typing import Any
 
 from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.mining import Mined
-from harness.policies.ownership import Ownership, Parent, Part, TableOwnership
+from harness.policies.ownership import (
+    Attribute,
+    Ownership,
+    Parent,
+    Part,
+    TableOwnership,
+)
 from harness.policies.personas import Cast, User, persona_of
 from harness.policies.storage_paths import OBJECTS, object_rows
 from harness.policies.values import Values
@@ -51,6 +57,7 @@ class World:
     cast: Cast
     rows: tuple[Row, ...]
     unplanned: Mapping[Name, str] = field(default_factory=dict)
+    expected: frozenset[Name] = frozenset()
 
     def of(self, table: Name) -> Iterator[Row]:
         """Yield the rows of ``table``."""
@@ -91,6 +98,8 @@ class _Planner:
     )
     tenant_values: dict[tuple[str, str], str] = field(default_factory=dict)
     rooted: frozenset[Name] = frozenset()
+    pooled: dict[tuple[Name, str], int] = field(default_factory=dict)
+    whose: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def plan(self) -> World:
         self.rooted = rooted_tables(self.catalog, self.mined, self.ownership)
@@ -103,12 +112,38 @@ class _Planner:
             elif relation.name not in SKIPPED:
                 self._fill(relation)
         cast = self._with_claims()
-        return World(cast, tuple(self.rows), self.unplanned)
+        return World(cast, tuple(self.rows), self.unplanned, self._expected())
+
+    def _expected(self) -> frozenset[Name]:
+        """Return the tables in which every clan should have rows."""
+        granting = {
+            attribute.table
+            for attribute in self.ownership.attributes
+            if _is_granted_by_row(
+                self.catalog.relations[attribute.table], attribute
+            )
+        }
+        return self.rooted - granting - {USERS, OBJECTS}
 
     def _add(self, table: Name, values: RowValues, clan: str, author: str = "") -> None:
         row = Row(len(self.rows), table, values, clan, author)
         self.rows.append(row)
         self.by_table[table].append(row)
+        if clan:
+            self.whose[row.number] = self._whose(row)
+
+    def _whose(self, row: Row) -> frozenset[str]:
+        """Return the users that the row names, or that what it hangs on names."""
+        owned = self.ownership.of(row.table)
+        named = frozenset(v for c in owned.user_names if (v := row.values.get(c)))
+        if named or row.table == USERS:
+            return named
+        for parent in owned.parents:
+            wanted = [row.values.get(c) for c in parent.columns]
+            for above in self.by_table[parent.target]:
+                if wanted == [above.values.get(c) for c in parent.target_columns]:
+                    named |= self.whose.get(above.number, frozenset())
+        return named
 
     # -- tables --------------------------------------------------------------------
 
@@ -132,6 +167,9 @@ class _Planner:
         return (row for row in self.by_table[table] if row.number >= 0)
 
     def _shared(self, relation: Relation) -> None:
+        if self.by_table[relation.name] and relation.name in self.mined.helper_tables:
+            # What policies look up and the schema fills itself is configuration.
+            return
         for variant in self.variants.of(relation):
             self._place(relation, "", None, variant, {})
 
@@ -145,8 +183,20 @@ class _Planner:
             if user.power:
                 wanted = turned[:1]
             for turn, variant in enumerate(wanted):
-                parents = self._parents(owned, clan, user, turn)
-                self._place(relation, clan, user, variant, parents)
+                # Under one's own parent, and under that of somebody near.
+                for mine in (True, False):
+                    parents = self._parents(owned, clan, user, turn, mine=mine)
+                    self._place(relation, clan, user, variant, parents)
+                    if not self._has_owned_parents(owned):
+                        break
+
+    def _has_owned_parents(self, owned: TableOwnership) -> bool:
+        return any(
+            self.whose.get(row.number)
+            for parent in owned.parents
+            if parent.target != owned.table
+            for row in self.by_table[parent.target]
+        )
 
     def _members(
         self, relation: Relation, owned: TableOwnership, clan: str, users: list[User]
@@ -202,7 +252,13 @@ class _Planner:
         return [row for row in rows if row.clan == ""]
 
     def _parents(
-        self, owned: TableOwnership, clan: str, user: User | None, turn: int
+        self,
+        owned: TableOwnership,
+        clan: str,
+        user: User | None,
+        turn: int,
+        *,
+        mine: bool = True,
     ) -> dict[str, str | None]:
         """Return values for all foreign key columns, agreeing with each other."""
         chosen: dict[str, str | None] = {}
@@ -212,9 +268,7 @@ class _Planner:
             if not agreeing:
                 chosen |= dict.fromkeys(parent.columns)
                 continue
-            mine = [r for r in agreeing if user and user.id in r.values.values()]
-            pool = mine if mine and owned.users and not owned.membership else agreeing
-            row = pool[turn % len(pool)]
+            row = self._choose(agreeing, owned, user, turn, mine)
             for column, target in zip(
                 parent.columns, parent.target_columns, strict=True
             ):
@@ -224,6 +278,20 @@ class _Planner:
                 if column in owned.tenants or column in _keys(owned):
                     chosen.setdefault(column, value)
         return chosen
+
+    def _choose(
+        self,
+        rows: list[Row],
+        owned: TableOwnership,
+        user: User | None,
+        turn: int,
+        mine: bool,
+    ) -> Row:
+        """Take one of ``rows``: the user's own, or with ``mine`` false another's."""
+        if user is not None and owned.users and not owned.membership:
+            chosen = [r for r in rows if (user.id in self.whose.get(r.number, ())) == mine]
+            rows = chosen or rows
+        return rows[turn % len(rows)]
 
     # -- rows ----------------------------------------------------------------------
 
@@ -236,6 +304,7 @@ class _Planner:
         parents: Mapping[str, str | None],
     ) -> None:
         values = self._row(relation, clan, user, variant, parents)
+        self._differ(relation, values)
         missing = [
             c.name
             for c in relation.columns
@@ -279,6 +348,15 @@ class _Planner:
         self._attributes(relation, user, values)
         return values
 
+    def _differ(self, relation: Relation, values: dict[str, str | None]) -> None:
+        """Give columns that must differ from row to row a value not used yet."""
+        for (table, name), pool in self.variants.pools.items():
+            if table == relation.name and values.get(name) is not None:
+                used = self.pooled.setdefault((table, name), 0)
+                if used < len(pool):
+                    values[name] = pool[used]
+                    self.pooled[table, name] = used + 1
+
     def _user_value(
         self, owned: TableOwnership, column: str, clan: str, user: User | None
     ) -> str | None:
@@ -300,8 +378,9 @@ class _Planner:
             key = (attribute.table, attribute.column)
             if key in user.attributes:
                 values[attribute.column] = user.attributes[key]
-            elif attribute.column in relation.primary_key:
+            elif _is_granted_by_row(relation, attribute):
                 values[attribute.column] = None
+                values[attribute.user_column] = None
 
     def _tenant(self, clan: str, column: str) -> str:
         key = (clan, column)
@@ -367,6 +446,14 @@ class _Planner:
                 user_metadata=lead.user_metadata,
             )
         ]
+
+
+def _is_granted_by_row(relation: Relation, attribute: Attribute) -> bool:
+    """Say whether having a row at all is what grants the attribute's value."""
+    return any(
+        {attribute.user_column, attribute.column} == set(key.columns)
+        for key in relation.unique_keys
+    )
 
 
 def _with_claim(user: User, path: tuple[str, ...], value: str) -> User:

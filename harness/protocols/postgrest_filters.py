@@ -185,10 +185,9 @@ def filter_with_value(key: str, prefix: str, value: str) -> tuple[Path, Filter]:
 
 def parse_operation(value: str) -> Operation:
     """Return the operation of a filter whose value runs to the end."""
-    scanner = Scanner(value, "filter")
-    operation = _operation(scanner, in_tree=False)
-    scanner.end()
-    return operation
+    # What follows a complete "in" or "is" is passed over, as PostgREST does: clients
+    # that do not escape quotes in a list send such remains.
+    return _operation(Scanner(value, "filter"), in_tree=False)
 
 
 def parse_logic(key: str, value: str) -> tuple[Path, Logic]:

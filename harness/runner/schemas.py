@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.db.address import DatabaseAddress
+from harness.db.discovery import installations
+from harness.db.schema_copy import copy_schema
 from harness.db.supabase_project import find_project
-from harness.errors import UsageError
+from harness.errors import StackError, UsageError
 from harness.stack.base import Stack
 
 __all__ = ["SchemaUnderTest", "schema_under_test"]
@@ -48,4 +52,22 @@ def schema_under_test(name: str) -> SchemaUnderTest | None:
 
 
 def _of_database(url: str) -> SchemaUnderTest:
-    raise UsageError(f"cannot copy {url}")
+    async def make(stack: Stack) -> DatabaseAddress:
+        return await stack.create_database(await copy_schema(url, pg_dump=_pg_dump()))
+
+    return SchemaUnderTest(name=urlsplit(url).path.lstrip("/") or "database", make=make)
+
+
+def _pg_dump() -> Path:
+    """Return the newest ``pg_dump`` here: it reads servers up to its own version."""
+    found = [
+        installation
+        for installation in installations(os.environ.get("PATH", os.defpath))
+        if installation.program("pg_dump").exists()
+    ]
+    if not found:
+        raise StackError(
+            "no pg_dump was found, which reads the schema of a database",
+            hint="install the PostgreSQL client programs",
+        )
+    return max(found, key=lambda i: i.version).program("pg_dump")

@@ -155,10 +155,9 @@ class EmbeddedStack(Stack):
             pids=dict(self._keeper.pids),
             log_dir=str(run_dir.path),
         )
-        self.publish()
 
     def publish(self) -> None:
-        """Tell ``harness status`` and other processes how to reach this stack."""
+        """Let ``harness status`` and ``down`` find this stack; others stay private."""
         self._registry.add(self.descriptor)
 
     async def _await_postgres(self, plan: LaunchPlan) -> None:

@@ -49,7 +49,7 @@ class StorageService:
     def __init__(self, project: ServedProject) -> None:
         settings = StorageSettings.of(project.settings.storage)
         connections = Connections(project, settings.max_connections)
-        faults = FaultPoints(settings.fault_point)
+        faults = FaultPoints(settings.fault_point, settings.fault_action)
         backend = _backend(project, settings)
         self._core = Core(
             project=project,

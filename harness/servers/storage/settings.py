@@ -57,6 +57,7 @@ class StorageSettings:
     s3_access_key_id: str = ""
     s3_secret_access_key: str = ""
     fault_point: str = ""
+    fault_action: str = "kill"
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> Self:

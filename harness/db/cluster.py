@@ -55,6 +55,7 @@ COMMON_SETTINGS: Mapping[str, str] = {
     "max_logical_replication_workers": "2",
     "synchronous_commit": "on",
     "jit": "off",
+    "default_text_search_config": "pg_catalog.english",
     "shared_buffers": "128MB",
     "huge_pages": "off",
     # Not in /dev/shm: so it goes with the data directory after any crash.

@@ -51,6 +51,7 @@ def test_parse_operation_with_a_quantifier(name: str) -> None:
         ("is.NOT_NULL", Operation("is", "not_null")),
         ("not.is.True", Operation("is", "true", True)),
         ("is.unknown", Operation("is", "unknown")),
+        ("is.null)", Operation("is", "null")),
         ("isdistinct.5", Operation("isdistinct", "5")),
         ("fts(english).a & b", Operation("fts", "a & b", language="english")),
         ("eq.", Operation("eq", "")),
@@ -71,6 +72,7 @@ def test_parse_operation_of_special_operators(text: str, expected: Operation) ->
         (r'in.("a\"b","c\\d")', r'{"a\"b","c\\d"}'),
         ('in.("a"b,c)', r'{"\"a\"b","c"}'),
         ("in.({a},NULL)", '{"{a}","NULL"}'),
+        ('in.("a "b", c)",d)', r'{"\"a \"b\""," c"}'),
     ],
 )
 def test_parse_operation_of_a_list_gives_an_array(text: str, array: str) -> None:
@@ -88,11 +90,9 @@ def test_parse_operation_of_a_list_gives_an_array(text: str, array: str) -> None
         "eq(some).1",
         "neq(any).1",
         "is.nothing",
-        "is.nullx",
         "is(any).null",
         "in.1,2",
         "in.(1,2",
-        "in.(1)x",
         "in(any).(1)",
         "not.not.eq.1",
         "fts().a",

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from harness.clock import seeded
 from harness.errors import HarnessError, StackError
@@ -25,7 +26,6 @@ from harness.load.database_load import ChangesLoad, DatabaseBroadcastLoad
 from harness.load.histogram import LatencyHistogram
 from harness.load.history import SequenceCheck
 from harness.load.phoenix_client import PhoenixClient
-from harness.load.probe import Probe
 from harness.load.profiles import LoadProfile
 from harness.load.schedule import Step, arrivals
 from harness.load.step_report import PoolProgress, StepReport
@@ -45,33 +45,58 @@ US_PER_MS = 1000
 MAX_EXAMPLES = 5
 
 
+@dataclass(slots=True)
+class StepTally:
+    """What all subscribers of a step write into; streams before ``first`` are over."""
+
+    first: int = 0
+    latencies_us: list[int] = field(default_factory=list)
+    wrong: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def begin(self, first: int) -> None:
+        """Forget the step before."""
+        self.first = first
+        self.latencies_us.clear()
+        self.wrong = 0
+        self.examples.clear()
+
+    def take_latencies(self) -> list[int]:
+        """Return the latencies since the last call."""
+        taken = self.latencies_us.copy()
+        self.latencies_us.clear()
+        return taken
+
+    def count_wrong(self, example: str) -> None:
+        """Count a message that reached a stranger."""
+        self.wrong += 1
+        if len(self.examples) < MAX_EXAMPLES:
+            self.examples.append(example)
+
+
 class Subscriber:
-    """A client with the check of the stream that it may see now.
+    """A client with the check of the only stream that it may see now."""
 
-    ``latencies_us`` is one list for all subscribers, ``strangers`` one list of what
-    reached somebody who had no right to it.
-    """
+    __slots__ = ("_latencies_us", "_tally", "check", "client", "stream")
 
-    __slots__ = ("check", "client", "latencies_us", "stream", "strangers")
-
-    def __init__(
-        self, index: int, topic: str, latencies_us: list[int], strangers: list[str]
-    ) -> None:
+    def __init__(self, index: int, topic: str, tally: StepTally) -> None:
         self.client = PhoenixClient(index, topic, self.take)
         self.stream = -1
         self.check = SequenceCheck()
-        self.latencies_us = latencies_us
-        self.strangers = strangers
+        self._tally = tally
+        self._latencies_us = tally.latencies_us
 
     def take(self, stream: int, sequence: int, intended_ns: int) -> None:
         """Judge one message and note how late it came."""
         if stream == self.stream:
             self.check.accept(sequence)
-            self.latencies_us.append((monotonic_ns() - intended_ns) // US_NS)
-        elif stream > self.stream or stream // STREAMS_A_STEP == self.stream // STREAMS_A_STEP:
-            self.strangers.append(
-                f"{self.client.topic} got message {sequence} of stream {stream}"
+            self._latencies_us.append((time.monotonic_ns() - intended_ns) // US_NS)
+        elif stream >= self._tally.first:
+            topic = self.client.topic
+            self._tally.count_wrong(
+                f"{topic} got message {sequence} of stream {stream}"
             )
+        # Else a straggler of an earlier step, which has counted it as lost.
 
 
 class LoadPool:
@@ -99,10 +124,7 @@ class LoadPool:
         self._all_live = all_live
         self._subscribers: list[Subscriber] = []
         self._meter = CpuMeter(target)
-        self._latencies_us: list[int] = []
-        self._wrong = 0
-        self._wrong_examples: list[str] = []
-        self._first_stream = 0
+        self._tally = StepTally()
 
     async def run(self) -> list[StepReport]:
         """Run every step and return its report; cleans up whatever happens."""
@@ -125,7 +147,7 @@ class LoadPool:
         start_s = loop.time()
 
         self._subscribers = [
-            Subscriber(PhoenixClient(index, member.topic, self._on_probe))
+            Subscriber(index, member.topic, self._tally)
             for index, member in enumerate(self._workload.members)
         ]
 
@@ -172,7 +194,7 @@ class LoadPool:
         self._begin_step(number)
         due_s = list(arrivals(step, self.profile.arrival, self._random))
         outgoing = Outgoing()
-        recorder = StepRecorder(self._take_latencies)
+        recorder = StepRecorder(self._tally.take_latencies)
         self._meter.restart()
         start_ns = time.monotonic_ns() + START_DELAY_NS
         ticker = asyncio.create_task(self._tick(number, step, recorder))
@@ -188,36 +210,11 @@ class LoadPool:
         return self._report(number, step, outgoing, recorder, sending_s)
 
     def _begin_step(self, number: int) -> None:
-        self._wrong = 0
-        self._wrong_examples = []
-        self._latencies_us = []
-        self._first_stream = self._workload.stream_of(number, 0)
+        self._tally.begin(self._workload.stream_of(number, 0))
         for subscriber in self._subscribers:
             index = subscriber.client.index
             subscriber.stream = self._workload.stream_of(number, index)
             subscriber.check = SequenceCheck()
-
-    def _on_probe(self, client: PhoenixClient, probe: Probe) -> None:
-        stream, sequence, intended_ns = probe
-        subscriber = self._subscribers[client.index]
-        if stream != subscriber.stream:
-            self._on_foreign(client, probe)
-            return
-        subscriber.check.accept(sequence)
-        self._latencies_us.append((time.monotonic_ns() - intended_ns) // US_NS)
-
-    def _on_foreign(self, client: PhoenixClient, probe: Probe) -> None:
-        if probe.stream < self._first_stream:
-            return  # a straggler of an earlier step, which has counted it as lost
-        self._wrong += 1
-        if len(self._wrong_examples) < MAX_EXAMPLES:
-            self._wrong_examples.append(
-                f"{client.topic} got message {probe.sequence} of stream {probe.stream}"
-            )
-
-    def _take_latencies(self) -> list[int]:
-        taken, self._latencies_us = self._latencies_us, []
-        return taken
 
     async def _drain(self, number: int, outgoing: Outgoing) -> None:
         expected = self._expected(number, outgoing)
@@ -278,7 +275,7 @@ class LoadPool:
             lost=sum(lost),
             duplicate=sum(check.duplicate for check in checks),
             reordered=sum(check.reordered for check in checks),
-            wrong_recipient=self._wrong + sum(check.phantom for check in checks),
+            wrong_recipient=self._tally.wrong + sum(check.phantom for check in checks),
             stale=0,
             latency=recorder.histogram.summary(),
             server_cpu_s=use.server_s,
@@ -292,7 +289,7 @@ class LoadPool:
             finished=finished,
             lag_p99_ms=outgoing.lag.percentile_ms(99),
             generator_share=use.generator_s / max(use.wall_s, 1e-9),
-            examples=(*self._wrong_examples, *self._lost_examples(lost)),
+            examples=(*self._tally.examples, *self._lost_examples(lost)),
             complaints=tuple(
                 {s.client.complaint for s in self._subscribers if s.client.complaint}
             ),

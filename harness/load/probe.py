@@ -19,7 +19,6 @@ Probe = tuple[int, int, int]  # stream, sequence, intended nanoseconds (monotoni
 
 MARK = b'"probe":'
 OPENING_LENGTH = len(MARK) + 1  # with the quotation mark
-QUOTE = ord('"')
 STREAM_DIGITS = 6
 SEQUENCE_DIGITS = 10
 TIME_DIGITS = 19
@@ -58,7 +57,7 @@ def read_probe(message: bytes, expected_at: int = 0) -> Probe | None:
         if at < 0:
             return None
     start = at + OPENING_LENGTH
-    if message[start - 1] != QUOTE:
+    if message[start - 1 : start] != b'"':
         start += 1  # PostgreSQL writes a space after the colon
     try:
         return (

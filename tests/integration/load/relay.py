@@ -9,13 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from harness.load.probe import Probe, read_probe
+from harness.load.probe import read_probe
 
-__all__ = ["SpoilingRelay"]
+__all__ = ["Probe", "RelayedClient", "SpoilingRelay"]
 
-Spoil = Callable[["RelayedClient", bytes, Probe], None]
+Spoil = Callable[["RelayedClient", bytes, "Probe"], None]
+
+
+class Probe(NamedTuple):
+    """What a message says of itself."""
+
+    stream: int
+    sequence: int
+    intended_ns: int
 
 
 class RelayedClient:
@@ -76,7 +84,7 @@ class SpoilingRelay:
                 if probe is None:
                     writer.write(frame)
                 else:
-                    self._spoil(client, frame, probe)
+                    self._spoil(client, frame, Probe(*probe))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # one side is gone, as it may be at any time
         finally:

@@ -11,12 +11,11 @@ import pytest
 from harness.errors import StackError, UsageError
 from harness.events import LoadStepFinished
 from harness.load.pool import LoadPool
-from harness.load.probe import Probe
 from harness.load.profiles import LoadProfile
 from harness.load.schedule import Step
 from harness.load.step_report import PoolProgress, StepReport
 from harness.load.target import Target
-from tests.integration.load.relay import RelayedClient, SpoilingRelay
+from tests.integration.load.relay import Probe, RelayedClient, SpoilingRelay
 from tests.integration.realtime.server import RealtimeServer
 
 BROADCAST = LoadProfile(

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import LocalProtocolError, ReportError
 from harness.events import LoadStepFinished
 from harness.load.histogram import LatencyHistogram
-from harness.load.probe import Probe, broadcast_payload, probe_text, read_probe
+from harness.load.probe import broadcast_payload, find_mark, probe_text, read_probe
 from harness.load.runner import judge
 from harness.load.step_report import StepReport, merge_reports
 
@@ -19,12 +19,14 @@ def test_a_probe_is_read_from_a_broadcast_wherever_it_stands() -> None:
     assert len(payload) == 200
     assert orjson.loads(payload)["probe"] == probe_text(7, 12, 1_000_000_001)
     frame = b'[null,null,"realtime:x","broadcast",{"payload":' + payload + b"}]"
-    assert read_probe(frame) == Probe(7, 12, 1_000_000_001)
+    assert read_probe(frame) == (7, 12, 1_000_000_001)
+    assert read_probe(frame, find_mark(frame)) == (7, 12, 1_000_000_001)
+    assert read_probe(frame, 3) == (7, 12, 1_000_000_001)
 
 
 def test_a_probe_is_read_from_a_row_as_postgresql_spaces_it() -> None:
     text = probe_text(1, 2, 3)
-    assert read_probe(f'{{"id": 1, "probe": "{text}"}}'.encode()) == Probe(1, 2, 3)
+    assert read_probe(f'{{"id": 1, "probe": "{text}"}}'.encode()) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("message", [b"", b'{"probe":"x"}', b'{"probe":', b"[1]"])

@@ -255,7 +255,7 @@ class MigrationSession:
             await self._connection.execute("begin")
 
     async def _record(self, file: SchemaFile, statements: Sequence[Statement]) -> None:
-        texts = [statement.text for statement in statements]
+        texts = [statement.source for statement in statements]
         try:
             await self._connection.execute(RECORD, file.version, file.name, texts)
         except asyncpg.PostgresError as exc:

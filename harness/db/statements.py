@@ -60,10 +60,12 @@ PSQL_COMMAND = re.compile(r"^[ \t]*\\\S*", re.MULTILINE)
 class Statement:
     """One statement: its text, the 1-based line it starts on, its kind and tree.
 
-    ``subject`` is the extension, database or role that the kind is about, else ''.
+    ``source`` is the text with the comments before it.  ``subject`` is the extension,
+    database or role that the kind is about, else ''.
     """
 
     text: str
+    source: str
     line: int
     kind: Kind
     subject: str
@@ -119,22 +121,25 @@ def line_of(text: str, offset: int) -> int:
 
 
 def _statements(sql: str, pairs: Any, file: str) -> Iterator[Statement]:
-    line, counted = 1, 0
+    line, end = 1, 0
     for piece, raw in pairs:
-        line += sql.count("\n", counted, piece.start)
-        counted = piece.start
-        tree = raw.stmt
-        kind, subject = _classify(tree)
-        if _reads_stdin(tree):
+        before = sql[end : piece.start]
+        line += before.count("\n")
+        text = sql[piece]
+        if _reads_stdin(raw.stmt):
             raise MigrationError(
                 "COPY ... FROM stdin needs psql, which reads the data that follows",
                 file=file,
                 line=line,
-                statement=sql[piece],
+                statement=text,
                 sqlstate=SYNTAX_ERROR,
                 hint="write INSERT statements (pg_dump --inserts)",
             )
-        yield Statement(sql[piece], line, kind, subject, tree)
+        source = before.lstrip("; \t\r\n") + text
+        kind, subject = _classify(raw.stmt)
+        yield Statement(text, source, line, kind, subject, raw.stmt)
+        line += text.count("\n")
+        end = piece.stop
 
 
 def _reads_stdin(tree: Any) -> bool:

@@ -43,7 +43,10 @@ async def test_files_run_as_postgres_and_are_recorded(admin: Connection) -> None
         " where version = '1'"
     )
     assert row["name"] == "step"
-    assert row["statements"] == ["create table a (x int)", "insert into a values (1)"]
+    assert row["statements"] == [
+        "create table a (x int)",
+        "-- why\ninsert into a values (1)",
+    ]
     assert await admin.fetchval("select session_user") == "supabase_admin"
     assert await admin.fetchval("select current_user") == "supabase_admin"
 

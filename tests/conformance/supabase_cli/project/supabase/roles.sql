@@ -1,0 +1,2 @@
+create role conformance_reader nologin;
+grant conformance_reader to postgres;

@@ -7,6 +7,7 @@ thread of its own, so that an application that blocks its event loop shows.
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -124,8 +125,9 @@ class FlakyGateway:
             k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP
         }
         url = self._target + request.raw_path
+        data = io.BytesIO(body) if body else None
         async with upstream.request(
-            request.method, url, headers=headers, data=body, allow_redirects=False
+            request.method, url, headers=headers, data=data, allow_redirects=False
         ) as passed:
             kept = {
                 k: v for k, v in passed.headers.items() if k.lower() not in HOP_BY_HOP

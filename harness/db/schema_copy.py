@@ -25,7 +25,8 @@ __all__ = ["copy_schema"]
 LABEL = "source database"
 PLATFORM_SCHEMAS = (
     "auth", "storage", "_storage", "realtime", "_realtime", "extensions", "vault",
-    "graphql", "graphql_public", "pgbouncer", "pgsodium", "pgsodium_masks", "supabase_functions",
+    "graphql", "graphql_public", "pgbouncer", "pgsodium", "pgsodium_masks",
+    "supabase_functions",
     "supabase_migrations", "net", "cron", "_analytics", "pgmq",
 )  # fmt: skip
 PSQL_LINE = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)

@@ -14,7 +14,7 @@ KNOWN_FAULTS = {
     "D-CL-02": ("subscribe_to_user_channel", "is ambiguous"),
     "D-CL-03": ("upload_user_avatar", "for alice"),
     "D-CL-04": ("delete_user_avatar", ""),
-    "D-CL-05": ("", "pg_temp"),
+    "D-CL-05": ("public.", "in front of the real one"),
     "D-CL-06": ("get_file_metadata", "may not read"),
     "D-CL-08": ("upload_user_avatar", "stores user-avatars/avatars/"),
     "D-CL-19": ("storage.objects", "another user's folder of bucket training-videos"),

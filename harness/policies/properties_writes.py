@@ -62,9 +62,7 @@ async def rows_are_not_planted(trial: Trial) -> Judgement:
             candidates = list(foreign_candidates(trial, persona, relation))
             answers = await _insert_all(trial, persona, relation, candidates)
             for candidate, answer in zip(candidates, answers, strict=True):
-                if answer.ok and await _is_planted(
-                    trial, persona, relation, candidate
-                ):
+                if answer.ok and await _is_planted(trial, persona, relation, candidate):
                     judgement.violations.append(
                         _planting(trial, persona, relation, candidate)
                     )
@@ -133,7 +131,9 @@ async def _concerns_others(
     if replaced is not None:
         gone = f"delete from {relation.name.sql} where {row_filter(relation, replaced)}"
         put_aside = (gone,)
-    before = await _sights(trial, persona, relation, values, hidden, put_aside, own=True)
+    before = await _sights(
+        trial, persona, relation, values, hidden, put_aside, own=True
+    )
     after = await _sights(trial, persona, relation, values, hidden, put_aside)
     return any(now > then for now, then in zip(after, before, strict=True))
 
@@ -299,9 +299,7 @@ def _manages(
     return False
 
 
-def _alike(
-    trial: Trial, relation: Relation, row: StoredRow, other: StoredRow
-) -> bool:
+def _alike(trial: Trial, relation: Relation, row: StoredRow, other: StoredRow) -> bool:
     """Say whether two rows agree in what policies look at, owners and keys aside."""
     owned = trial.ownership.of(relation.name)
     keys = {c for parent in owned.parents for c in parent.columns}

@@ -119,9 +119,7 @@ class _Planner:
         granting = {
             attribute.table
             for attribute in self.ownership.attributes
-            if _is_granted_by_row(
-                self.catalog.relations[attribute.table], attribute
-            )
+            if _is_granted_by_row(self.catalog.relations[attribute.table], attribute)
         }
         return self.rooted - granting - {USERS, OBJECTS}
 
@@ -289,7 +287,9 @@ class _Planner:
     ) -> Row:
         """Take one of ``rows``: the user's own, or with ``mine`` false another's."""
         if user is not None and owned.users and not owned.membership:
-            chosen = [r for r in rows if (user.id in self.whose.get(r.number, ())) == mine]
+            chosen = [
+                r for r in rows if (user.id in self.whose.get(r.number, ())) == mine
+            ]
             rows = chosen or rows
         return rows[turn % len(rows)]
 

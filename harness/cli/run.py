@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -34,7 +35,13 @@ Examples:
 @click.option("--schema", type=click.Choice(["reference", "draft"]))
 @click.option("--only", multiple=True, type=click.Choice(PHASES), help="Phases to run.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat a run exactly.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="pytest workers.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=min(2, os.cpu_count() or 1),
+    show_default=True,
+    help="Processes that run the flows; 0 runs them in one, for debugging.",
+)
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")

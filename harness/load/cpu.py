@@ -51,14 +51,25 @@ class CpuMeter:
         self._generator_s = time.process_time()
 
     def read(self) -> CpuUse:
-        """Return what was used since the start; the count goes on."""
+        """Return what was used since the start; the count goes on.
+
+        A process that has ended meanwhile reads as 0 (see :meth:`ended`).
+        """
         return CpuUse(
             wall_s=time.monotonic() - self._wall_s,
-            server_s=tree_cpu_s(self._servers) - self._server_s,
-            postgres_s=tree_cpu_s(self._postgres) - self._postgres_s,
+            server_s=max(0.0, tree_cpu_s(self._servers) - self._server_s),
+            postgres_s=max(0.0, tree_cpu_s(self._postgres) - self._postgres_s),
             generator_s=time.process_time() - self._generator_s,
             server_rss_mib=tree_rss_mib(self._servers),
         )
+
+    def ended(self) -> list[int]:
+        """Return the processes of the target that are gone."""
+        return [pid for pid in (*self._servers, *self._postgres) if not _exists(pid)]
+
+
+def _exists(pid: int) -> bool:
+    return (PROC / str(pid)).exists()
 
 
 def tree_cpu_s(roots: Iterable[int]) -> float:

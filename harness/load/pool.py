@@ -290,10 +290,13 @@ class LoadPool:
             lag_p99_ms=outgoing.lag.percentile_ms(99),
             generator_share=use.generator_s / max(use.wall_s, 1e-9),
             examples=(*self._tally.examples, *self._lost_examples(lost)),
-            complaints=tuple(
-                {s.client.complaint for s in self._subscribers if s.client.complaint}
-            ),
+            complaints=self._complaints(),
         )
+
+    def _complaints(self) -> tuple[str, ...]:
+        ended = [f"process {pid} of the server ended" for pid in self._meter.ended()]
+        said = {s.client.complaint for s in self._subscribers if s.client.complaint}
+        return (*ended, *sorted(said)[:MAX_EXAMPLES])
 
     def _lost_examples(self, lost: Sequence[int]) -> list[str]:
         examples: list[str] = []

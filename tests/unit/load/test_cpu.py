@@ -42,3 +42,13 @@ def test_a_process_that_is_gone_reads_as_zero() -> None:
     child.wait()
     assert tree_cpu_s((child.pid,)) == 0
     assert tree_rss_mib((child.pid,)) == 0
+
+
+def test_a_server_that_ended_is_named_and_costs_nothing_negative() -> None:
+    with subprocess.Popen([sys.executable, "-c", BURN.format(s=30)]) as child:
+        target = Target(url="http://h", anon_key="k", server_pids=(child.pid,))
+        meter = CpuMeter(target)
+        assert meter.ended() == []
+        child.kill()
+    assert meter.ended() == [child.pid]
+    assert meter.read().server_s == 0

@@ -126,3 +126,13 @@ def test_a_late_generator_is_a_note_and_no_failure() -> None:
     late = replace(report(), lag_p99_ms=400.0)
     findings = list(judge(late, phase="load", seed=7))
     assert [finding.severity for finding in findings] == ["note"]
+
+
+def test_counting_by_bucket_gives_the_same_histogram_as_one_by_one() -> None:
+    rng = random.Random(5)
+    values = [int(rng.lognormvariate(9, 3)) for _ in range(5000)] + [0, 1, 2047, 2048]
+    together, singly = LatencyHistogram(), LatencyHistogram()
+    together.record_many_us(values)
+    for value in values:
+        singly.record_us(value)
+    assert list(together.buckets()) == list(singly.buckets())

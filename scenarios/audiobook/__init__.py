@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.resources import sql_root
 from harness.scenario import Scenario
 
 __all__ = ["SCENARIO"]
@@ -21,4 +22,5 @@ SCENARIO = Scenario(
     schema=("audiobook",),
     draft=("audiobook/draft",),
     suite=_HERE,
+    rules=sql_root() / "audiobook" / "rules.toml",
 )

@@ -14,31 +14,23 @@ begin
 end;
 $$;
 
--- SECURITY INVOKER: the tables' own policies say which sections the caller owns.
-create or replace function private.is_own_audio_path(p_name text, p_metadata jsonb)
+-- The extension belongs to the type; a row without metadata has either.
+create or replace function private.has_audio_extension(p_name text, p_metadata jsonb)
 returns boolean
-language sql stable set search_path = ''
+language sql immutable set search_path = ''
 as $$
-  select cardinality(tokens) = 5
-    and tokens[1] = (select auth.uid())::text
-    and case coalesce(p_metadata ->> 'mimetype', '')
-          when 'audio/mpeg' then tokens[5] ~ '.\.mp3$'
-          when 'audio/mp3' then tokens[5] ~ '.\.mp3$'
-          when 'audio/wav' then tokens[5] ~ '.\.wav$'
-          when 'audio/x-wav' then tokens[5] ~ '.\.wav$'
-          else tokens[5] ~ '.\.(mp3|wav)$'
-        end
-    and exists (
-      select from public.sections as s
-      join public.chapters as c on c.id = s.chapter_id
-      join public.projects as p on p.id = c.project_id
-      where p.user_id = (select auth.uid())
-        and p.id::text = tokens[2] and c.id::text = tokens[3] and s.id::text = tokens[4])
-  from string_to_array(p_name, '/') as path (tokens);
+  select case coalesce(p_metadata ->> 'mimetype', '')
+    when 'audio/mpeg' then p_name ~ '[^/]\.mp3$'
+    when 'audio/mp3' then p_name ~ '[^/]\.mp3$'
+    when 'audio/wav' then p_name ~ '[^/]\.wav$'
+    when 'audio/x-wav' then p_name ~ '[^/]\.wav$'
+    else p_name ~ '[^/]\.(mp3|wav)$'
+  end;
 $$;
-revoke all on function private.is_own_audio_path(text, jsonb) from public;
-grant execute on function private.is_own_audio_path(text, jsonb) to authenticated;
+revoke all on function private.has_audio_extension(text, jsonb) from public;
+grant execute on function private.has_audio_extension(text, jsonb) to authenticated;
 
+-- The subqueries obey the tables' own policies, so a section found is the caller's.
 drop policy if exists audio_owner_select on storage.objects;
 create policy audio_owner_select on storage.objects
   for select to authenticated
@@ -48,14 +40,34 @@ drop policy if exists audio_owner_insert on storage.objects;
 create policy audio_owner_insert on storage.objects
   for insert to authenticated
   with check (bucket_id = 'audiofiles'
-    and private.is_own_audio_path(name, metadata));
+    and (storage.foldername(name))[1] = (select auth.uid())::text
+    and cardinality(path_tokens) = 5
+    and private.has_audio_extension(name, metadata)
+    and exists (
+      select from public.sections as s
+      join public.chapters as c on c.id = s.chapter_id
+      join public.projects as p on p.id = c.project_id
+      where p.user_id = (select auth.uid())
+        and p.id::text = (storage.foldername(objects.name))[2]
+        and c.id::text = (storage.foldername(objects.name))[3]
+        and s.id::text = (storage.foldername(objects.name))[4]));
 drop policy if exists audio_owner_update on storage.objects;
 create policy audio_owner_update on storage.objects
   for update to authenticated
   using (bucket_id = 'audiofiles'
     and (storage.foldername(name))[1] = (select auth.uid())::text)
   with check (bucket_id = 'audiofiles'
-    and private.is_own_audio_path(name, metadata));
+    and (storage.foldername(name))[1] = (select auth.uid())::text
+    and cardinality(path_tokens) = 5
+    and private.has_audio_extension(name, metadata)
+    and exists (
+      select from public.sections as s
+      join public.chapters as c on c.id = s.chapter_id
+      join public.projects as p on p.id = c.project_id
+      where p.user_id = (select auth.uid())
+        and p.id::text = (storage.foldername(objects.name))[2]
+        and c.id::text = (storage.foldername(objects.name))[3]
+        and s.id::text = (storage.foldername(objects.name))[4]));
 drop policy if exists audio_owner_delete on storage.objects;
 create policy audio_owner_delete on storage.objects
   for delete to authenticated

@@ -29,7 +29,11 @@ create index if not exists idx_onboarding_sessions_user
 create table if not exists public.documents (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references public.users (id) on delete cascade,
-  file_path text not null unique,
+  folder text not null default 'documents' check (folder in ('documents', 'profile')),
+  stored_name text not null check (stored_name ~ '^[^/]+$'),
+  -- Made of the owner's id, so that nobody records a file of another user as their own.
+  file_path text not null unique
+    generated always as (user_id::text || '/' || folder || '/' || stored_name) stored,
   filename text not null,
   content_type text not null,
   size_bytes bigint not null check (size_bytes >= 0),
@@ -141,13 +145,6 @@ begin
   end loop;
 end;
 $$;
-
--- Nobody records a file of another user as their own document.
-drop policy if exists own_all on public.documents;
-create policy own_all on public.documents for all to authenticated
-  using (user_id = (select auth.uid()))
-  with check (user_id = (select auth.uid())
-    and split_part(file_path, '/', 1) = (select auth.uid())::text);
 
 -- Sessions are begun and claimed by the service, which knows the secrets.
 revoke insert, update, delete on public.onboarding_sessions from authenticated;

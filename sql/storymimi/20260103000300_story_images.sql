@@ -12,21 +12,6 @@ on conflict (id) do update
     is distinct from
     (excluded.public, excluded.file_size_limit, excluded.allowed_mime_types);
 
--- SECURITY INVOKER: the policy of stories says which ones are the caller's.
-create or replace function private.is_own_scene_path(p_name text)
-returns boolean
-language sql stable set search_path = ''
-as $$
-  select cardinality(tokens) = 3
-    and tokens[1] = (select auth.uid())::text
-    and tokens[3] ~ '^scene_\d+_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.png$'
-    and exists (select from public.stories as s
-      where s.id::text = tokens[2] and s.user_id = (select auth.uid()))
-  from string_to_array(p_name, '/') as path (tokens);
-$$;
-revoke all on function private.is_own_scene_path(text) from public;
-grant execute on function private.is_own_scene_path(text) to authenticated;
-
 drop policy if exists scene_images_owner_select on storage.objects;
 create policy scene_images_owner_select on storage.objects
   for select to authenticated
@@ -35,7 +20,14 @@ create policy scene_images_owner_select on storage.objects
 drop policy if exists scene_images_owner_insert on storage.objects;
 create policy scene_images_owner_insert on storage.objects
   for insert to authenticated
-  with check (bucket_id = 'story-images' and private.is_own_scene_path(name));
+  with check (bucket_id = 'story-images'
+    and (storage.foldername(name))[1] = (select auth.uid())::text
+    and cardinality(path_tokens) = 3
+    and name like '%.png'
+    and exists (
+      select from public.stories as s
+      where s.user_id = (select auth.uid())
+        and s.id::text = (storage.foldername(objects.name))[2]));
 drop policy if exists scene_images_owner_delete on storage.objects;
 create policy scene_images_owner_delete on storage.objects
   for delete to authenticated

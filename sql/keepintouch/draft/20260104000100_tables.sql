@@ -20,6 +20,7 @@ create table onboarding_sessions (
 create table documents (
   id uuid primary key default gen_random_uuid(),
   user_id uuid references users (id) on delete cascade, file_path text unique,
+  folder text, stored_name text,
   filename text, content_type text, size_bytes bigint,
   created_at timestamptz default now(), updated_at timestamptz default now());
 create table diary_entries (

@@ -29,6 +29,10 @@ __all__ = ["Images", "build_images", "connect_docker", "postgres_settings"]
 
 TAG_LENGTH = 12
 LOG_LINES = 15
+BASES_HINT = (
+    "without an image registry, make the bases as compose/README.md shows and set "
+    "HARNESS_CONTAINER_POSTGRES_BASE and HARNESS_CONTAINER_PYTHON_BASE"
+)
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "_files")
 
 
@@ -150,13 +154,13 @@ def _build_anew(
             f"image {tag} was not built: {exc.msg}",
             service="docker",
             log_tail="\n".join(line for line in lines[-LOG_LINES:] if line),
+            hint=BASES_HINT,
         ) from exc
     except APIError as exc:
         raise ContainerError(
             f"image {tag} was not built: {exc.explanation or exc}",
             service="docker",
-            hint="without an image registry, make the bases with compose/base and "
-            "set HARNESS_CONTAINER_POSTGRES_BASE and HARNESS_CONTAINER_PYTHON_BASE",
+            hint=BASES_HINT,
         ) from exc
 
 

@@ -1,8 +1,10 @@
 """``results.sarif``: findings for code scanning, as SARIF 2.1.0 (OASIS).
 
-Each check is a rule, each finding a result at its file and line; a finding that names
-an object and no file carries it as a logical location.  Fingerprints hold the check
-and the place without its line, so that moved code does not reopen a finding.
+Each check is a rule, each finding a result at its file and line.  A finding that names
+an object and no file has it as logical location, and its name stands for the file as
+well, because GitHub refuses a whole log that holds one result without a file.
+Fingerprints hold the check and the place without its line, so that moved code does not
+reopen a finding.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -101,21 +104,28 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
         "ruleIndex": rule,
         "level": LEVELS[finding.severity],
         "message": {"text": _message(finding)},
-        "locations": [location(finding.where)] if finding.where else [],
+        "locations": [location(finding.where)],
         "partialFingerprints": {"checkAndPlace/v1": _fingerprint(finding)},
     }
 
 
 def location(where: str) -> dict[str, Any]:
-    """Return ``file:line`` as a physical location, a bare name as a logical one."""
+    """Return ``file:line`` as a location; a bare name is a logical one besides."""
     place = PLACE.fullmatch(where)
     if place is None:
-        return {"logicalLocations": [{"fullyQualifiedName": where}]}
+        return {
+            "physicalLocation": _physical(where or "unknown", {"startLine": 1}),
+            "logicalLocations": [{"fullyQualifiedName": where or "unknown"}],
+        }
     region = {"startLine": int(place["line"])}
     if place["column"]:
         region["startColumn"] = int(place["column"])
-    artifact = {"uri": place["file"].replace("\\", "/")}
-    return {"physicalLocation": {"artifactLocation": artifact, "region": region}}
+    return {"physicalLocation": _physical(place["file"], region)}
+
+
+def _physical(file: str, region: dict[str, int]) -> dict[str, Any]:
+    uri = quote(file.replace("\\", "/"), safe="/")
+    return {"artifactLocation": {"uri": uri}, "region": region}
 
 
 def _message(finding: Finding) -> str:
@@ -136,7 +146,7 @@ def _invocation(run: RunModel) -> dict[str, Any]:
     }
     if run.started is not None:
         invocation["commandLine"] = run.started.command
-        invocation["startTimeUtc"] = run.started.utc
+        invocation["startTimeUtc"] = run.started.utc.replace("+00:00", "Z")
         invocation["properties"] = {"seed": run.started.seed}
     if run.finished is not None:
         invocation["exitCode"] = run.finished.exit_code

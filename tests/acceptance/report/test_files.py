@@ -114,25 +114,22 @@ def test_sarif_fingerprint_survives_a_moved_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "expected"),
+    ("where", "uri", "region", "logical"),
     [
-        (
-            "public.notes",
-            {"logicalLocations": [{"fullyQualifiedName": "public.notes"}]},
-        ),
-        (
-            "sql/a.sql:7:3",
-            {
-                "physicalLocation": {
-                    "artifactLocation": {"uri": "sql/a.sql"},
-                    "region": {"startLine": 7, "startColumn": 3},
-                }
-            },
-        ),
+        ("sql/a b.sql:7:3", "sql/a%20b.sql", {"startLine": 7, "startColumn": 3}, None),
+        ("public.notes", "public.notes", {"startLine": 1}, "public.notes"),
+        ("f(uuid, text)", "f%28uuid%2C%20text%29", {"startLine": 1}, "f(uuid, text)"),
+        ("", "unknown", {"startLine": 1}, "unknown"),
     ],
 )
-def test_location_is_physical_for_files_and_logical_for_objects(where, expected):
-    assert location(where) == expected
+def test_every_sarif_location_has_a_file_and_objects_are_logical(
+    where: str, uri: str, region: dict[str, int], logical: str | None
+) -> None:
+    found = location(where)
+    assert found["physicalLocation"]["artifactLocation"] == {"uri": uri}
+    assert found["physicalLocation"]["region"] == region
+    names = [each["fullyQualifiedName"] for each in found.get("logicalLocations", [])]
+    assert names == ([logical] if logical else [])
 
 
 def test_github_annotations_escape_what_the_runner_would_read(tmp_path: Path) -> None:

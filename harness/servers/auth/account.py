@@ -9,7 +9,7 @@ from aiohttp import web
 from harness.servers.auth.context import AuthContext, SignedIn, answer
 from harness.servers.auth.parameters import Parameters, email_address
 from harness.servers.auth.passwords import require_strong
-from harness.servers.auth.refusals import Refusal
+from harness.servers.auth.refusals import Refusal, email_taken
 from harness.servers.auth.sessions import end_sessions
 from harness.servers.auth.sign_in import EMAIL_PROVIDER, email_identity
 from harness.servers.auth.users import (
@@ -23,7 +23,7 @@ from harness.servers.auth.users import (
     update_user,
 )
 
-__all__ = ["email_taken", "log_out", "read_user", "write_user"]
+__all__ = ["log_out", "read_user", "write_user"]
 
 
 async def read_user(context: AuthContext, request: web.BaseRequest) -> web.Response:
@@ -130,12 +130,3 @@ async def _change_email(
 async def _end_other_sessions(connection: Connection, signed_in: SignedIn) -> None:
     keep = signed_in.session.id if signed_in.session else None
     await end_sessions(connection, signed_in.user.id, keep=keep)
-
-
-def email_taken() -> Refusal:
-    """Return the refusal of an address that another user has."""
-    return Refusal(
-        422,
-        "email_exists",
-        "A user with this email address has already been registered",
-    )

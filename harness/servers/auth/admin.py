@@ -8,10 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import asyncpg
 from aiohttp import web
 
-from harness.servers.auth.account import email_taken
 from harness.servers.auth.context import AuthContext, answer
 from harness.servers.auth.parameters import (
     Parameters,
@@ -20,7 +18,7 @@ from harness.servers.auth.parameters import (
     user_id,
 )
 from harness.servers.auth.passwords import is_hash, require_short, require_strong
-from harness.servers.auth.refusals import Refusal
+from harness.servers.auth.refusals import Refusal, email_taken
 from harness.servers.auth.sessions import end_sessions
 from harness.servers.auth.sign_in import EMAIL_PROVIDER, email_identity
 from harness.servers.auth.users import (
@@ -73,10 +71,7 @@ async def create(context: AuthContext, request: web.BaseRequest) -> web.Response
     async with context.transaction() as connection:
         if new.email and await find_user_by_email(connection, new.email):
             raise email_taken()
-        try:
-            await insert_user(connection, new, now)
-        except asyncpg.UniqueViolationError as exc:
-            raise _taken(exc) from exc
+        await insert_user(connection, new, now)
         if new.email:
             identity = email_identity(new.id, new.email, confirmed=new.email_confirmed)
             await add_email_identity(connection, new.id, identity, now)
@@ -103,10 +98,7 @@ async def write(
         user = await _found(connection, user_id(name))
     changes = await _changes(context, user, asked, now)
     async with context.transaction() as connection:
-        try:
-            await update_user(connection, user.id, changes, now)
-        except asyncpg.UniqueViolationError as exc:
-            raise _taken(exc) from exc
+        await update_user(connection, user.id, changes, now)
         if "email" in changes:
             await _carry_email(connection, user, changes["email"], now)
         if "encrypted_password" in changes:
@@ -231,17 +223,6 @@ def _chosen_id(given: str) -> uuid.UUID:
 def _banned_until(duration: str, now: datetime) -> datetime | None:
     banned_for: timedelta | None = ban_duration(duration) if duration else None
     return now + banned_for if banned_for else None
-
-
-def _taken(exc: asyncpg.UniqueViolationError) -> Refusal:
-    match exc.constraint_name:
-        case "users_phone_key":
-            message = "A user with this phone number has already been registered"
-            return Refusal(422, "phone_exists", message)
-        case "users_pkey":
-            message = "A user with this id has already been registered"
-            return Refusal(422, "user_already_exists", message)
-    return email_taken()
 
 
 def _positive(request: web.BaseRequest, name: str, default: int, most: int) -> int:

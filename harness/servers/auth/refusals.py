@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-__all__ = ["Refusal", "off", "render"]
+__all__ = ["Refusal", "email_taken", "off", "render", "taken"]
 
 VERSION_HEADER = "X-Supabase-Api-Version"
 CODED_VERSION = "2024-01-01"
@@ -42,6 +42,32 @@ class Refusal(Exception):
 def off(what: str, code: str, status: int = 422) -> Refusal:
     """Return the refusal of a feature that this stack does not have."""
     return Refusal(status, code, f"{what} is off: it is not part of this stack")
+
+
+def email_taken() -> Refusal:
+    """Return the refusal of an address that another user has."""
+    return Refusal(
+        422,
+        "email_exists",
+        "A user with this email address has already been registered",
+    )
+
+
+def taken(constraint: str | None) -> Refusal | None:
+    """Return the refusal of what a unique constraint of ``auth.users`` found taken.
+
+    None for any other constraint: that is one of the project's own tables.
+    """
+    match constraint:
+        case "users_email_partial_key":
+            return email_taken()
+        case "users_phone_key":
+            message = "A user with this phone number has already been registered"
+            return Refusal(422, "phone_exists", message)
+        case "users_pkey":
+            message = "A user with this id has already been registered"
+            return Refusal(422, "user_already_exists", message)
+    return None
 
 
 def render(refusal: Refusal, version: str) -> web.Response:

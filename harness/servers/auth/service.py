@@ -11,7 +11,7 @@ from aiohttp import web
 
 from harness.servers.auth import account, admin, sign_in
 from harness.servers.auth.context import AuthContext, answer
-from harness.servers.auth.refusals import VERSION_HEADER, Refusal, off, render
+from harness.servers.auth.refusals import VERSION_HEADER, Refusal, off, render, taken
 from harness.servers.outages import OUTAGES
 from harness.servers.project import ServedProject
 
@@ -87,10 +87,7 @@ class AuthService:
         except OUTAGES:
             raise
         except asyncpg.PostgresError as exc:
-            # Most often a trigger of the project on auth.users.
-            logger.warning("%s %s: %s", request.method, path, exc)
-            failure = Refusal(500, "unexpected_failure", _database_failure(path))
-            return render(failure, _version(request))
+            return render(_refusal(exc, request.method, path), _version(request))
 
     async def _answer(self, request: web.BaseRequest, path: str) -> web.Response:
         endpoint = ENDPOINTS.get((request.method, path))
@@ -139,6 +136,17 @@ class AuthService:
             "sms_provider": "",
             "saml_enabled": False,
         }
+
+
+def _refusal(exc: asyncpg.PostgresError, method: str, path: str) -> Refusal:
+    if isinstance(exc, asyncpg.UniqueViolationError):
+        # Somebody else was faster than the look before the write.
+        refusal = taken(exc.constraint_name)
+        if refusal is not None:
+            return refusal
+    # Most often a trigger of the project on auth.users.
+    logger.warning("%s %s: %s", method, path, exc)
+    return Refusal(500, "unexpected_failure", _database_failure(path))
 
 
 def _version(request: web.BaseRequest) -> str:

@@ -112,8 +112,15 @@ class Joiner:
             )
         return request, identity
 
-    def _refuse(self, socket: Socket, message: Message, refusal: RefusedError) -> None:
+    def _refuse(
+        self,
+        socket: Socket,
+        message: Message,
+        refusal: RefusedError,
+        identity: Identity | None = None,
+    ) -> None:
         self._service.metrics.refused_joins += 1
+        self._record(message, identity or socket.identity, refusal.code)
         response = {"reason": refusal.reason}
         delay_s = self._settings.channel_error_backoff_ms / 1000
         if delay_s:
@@ -148,7 +155,7 @@ class Joiner:
                 )
         except RefusedError as exc:
             channel.remove()
-            self._refuse(channel.socket, message, exc)
+            self._refuse(channel.socket, message, exc, channel.identity)
             return
         self._welcome(channel, message, request, previous, access)
         for stored in replayed:
@@ -189,6 +196,7 @@ class Joiner:
         if channel.bus is None:
             return
         self._service.metrics.joins += 1
+        self._record(message, channel.identity, None)
         replies = [binding.reply() for binding in request.bindings]
         response = {"postgres_changes": [] if channel.legacy else replies}
         channel.socket.reply(message, "ok", response)
@@ -199,6 +207,16 @@ class Joiner:
             channel.push_presence_state()
         if request.replication_ready:
             self._service.spawn(self._announce_replication(channel))
+
+    def _record(self, message: Message, identity: Identity, code: str | None) -> None:
+        self._service.project.record(
+            "realtime",
+            "join",
+            topic=message.topic,
+            role=identity.role,
+            sub=identity.sub or None,
+            code=code,
+        )
 
     async def _announce_replication(self, channel: Channel) -> None:
         opening = self._service.changes.open_soon()

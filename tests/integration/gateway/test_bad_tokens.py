@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import time
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ import websockets
 from harness.protocols.jwt import LOCAL_JWT_SECRET, mint
 from harness.stack.project import Project
 
+LogReader = Callable[[], list[dict[str, Any]]]
 DEADLINE_S = 15.0
 # What authenticator was not granted: owners, superusers, logins, and nobody at all.
 OUT_OF_REACH = (
@@ -140,6 +143,24 @@ async def test_tokens_that_are_not_good_open_nothing(
             f"{base}/realtime/v1/websocket?vsn=1.0.0&apikey={bad.encode().hex()}"
         )
     assert refused.value.response.status_code == 401
+
+
+async def test_joins_leave_a_line_also_when_they_are_denied(
+    guarded: Project, new_log_lines: LogReader
+) -> None:
+    user = str(uuid.uuid4())
+    member = token(role="authenticated", sub=user)
+    assert (await join_privately(guarded, guarded.anon_key, member))["payload"][
+        "status"
+    ] == "ok"
+    await join_privately(guarded, guarded.anon_key, token(role="anon"))
+    joins = [line for line in new_log_lines() if line.get("operation") == "join"]
+    shown = [(e["topic"], e["role"], e["sub"], e["code"]) for e in joins]
+    assert shown == [
+        ("realtime:room", "authenticated", user, None),
+        ("realtime:room", "anon", None, "Unauthorized"),
+    ]
+    assert {line["project"] for line in joins} == {guarded.ref}
 
 
 async def join_privately(project: Project, apikey: str, user_token: str) -> Any:

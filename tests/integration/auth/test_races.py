@@ -1,0 +1,66 @@
+"""Many at once: who signs up twice, and how many requests Auth stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+
+async def test_of_many_sign_ups_with_one_address_one_wins(auth: Any) -> None:
+    body = {"email": "ada@example.test", "password": "correct horse"}
+    responses = await asyncio.gather(
+        *(auth.call("POST", "/signup", body) for _ in range(12))
+    )
+    codes = Counter(each.json().get("code") for each in responses)
+    assert codes == {None: 1, "user_already_exists": 11}
+    assert len(await auth.sql("select id from auth.users")) == 1
+    assert len(await auth.sql("select id from auth.identities")) == 1
+    assert len(await auth.sql("select id from auth.sessions")) == 1
+
+
+async def test_of_many_admins_who_create_one_address_one_wins(auth: Any) -> None:
+    body = {"email": "ada@example.test", "password": "correct horse"}
+    responses = await asyncio.gather(
+        *(auth.admin("POST", "/users", body) for _ in range(8))
+    )
+    codes = Counter(each.json().get("code") for each in responses)
+    assert codes == {None: 1, "email_exists": 7}
+
+
+async def test_of_many_users_who_take_one_address_one_wins(auth: Any) -> None:
+    sessions = await asyncio.gather(*(auth.sign_up() for _ in range(6)))
+    responses = await asyncio.gather(
+        *(
+            auth.call(
+                "PUT",
+                "/user",
+                {"email": "ada@example.test"},
+                token=session["access_token"],
+            )
+            for session in sessions
+        )
+    )
+    codes = Counter(each.json().get("code") for each in responses)
+    assert codes == {None: 1, "email_exists": 5}
+
+
+async def test_a_user_deleted_while_they_refresh_is_gone(auth: Any) -> None:
+    session = await auth.sign_up()
+    path = f"/users/{session['user']['id']}"
+    responses = await asyncio.gather(
+        *(auth.refresh(session["refresh_token"]) for _ in range(6)),
+        auth.admin("DELETE", path),
+        *(auth.refresh(session["refresh_token"]) for _ in range(6)),
+    )
+    assert {each.status_code for each in responses} <= {200, 400}
+    assert await auth.sql("select id from auth.refresh_tokens") == []
+    assert (await auth.refresh(session["refresh_token"])).status_code == 400
+
+
+async def test_more_requests_than_connections_are_all_answered(auth: Any) -> None:
+    responses = await asyncio.gather(
+        *(auth.call("POST", "/signup", {}) for _ in range(120))
+    )
+    assert {each.status_code for each in responses} == {200}
+    assert len(await auth.sql("select id from auth.users")) == 120

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from harness.clock import seeded
-from harness.errors import HarnessError, StackError
+from harness.errors import HarnessError, RemoteProtocolError, StackError
 from harness.events import LoadStepFinished
 from harness.load.broadcast import BroadcastLoad
 from harness.load.cpu import CpuMeter
@@ -347,11 +347,14 @@ def make_workload(
 def _admission_error(
     profile: LoadProfile, failed: BaseExceptionGroup[HarnessError]
 ) -> StackError:
+    cause = _first(failed)
     settings = ", ".join(f"{k}={v}" for k, v in profile.realtime_settings().items())
+    quotas = f"the profile needs the project's realtime settings {settings}"
+    was_refused = isinstance(cause, RemoteProtocolError)
     return StackError(
-        f"not every client could join: {_first(failed)}",
+        f"not every client could join: {cause}",
         service="realtime",
-        hint=f"the profile needs the project's realtime settings {settings}",
+        hint=quotas if was_refused else "the log of the server says more",
     )
 
 

@@ -14,20 +14,26 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from harness.errors import HarnessError, StackError, UsageError
-from harness.events import Event, Finding, LoadStepFinished, Progress
+from harness.events import (
+    CheckFinished,
+    Event,
+    Finding,
+    LoadStepFinished,
+    Progress,
+)
 from harness.load.profiles import LoadProfile, find_profile
 from harness.load.step_report import StepReport
 from harness.load.target import Target
 from harness.load.worker import Spec
 
-__all__ = ["find_profile", "judge", "run_profile", "run_reports"]
+__all__ = ["conclude", "find_profile", "judge", "run_profile", "run_reports"]
 
 Emit = Callable[[Event], None]
 STOP_TIMEOUT_S = 20.0
@@ -53,7 +59,9 @@ async def run_profile(
     phase: str = "load",
     workers: int = 1,
 ) -> LoadStepFinished:
-    """Run ``profile`` and emit its progress, steps and findings; returns the last step.
+    """Run ``profile`` and emit progress, steps, findings and checks.
+
+    Returns the last step.
 
     Raises :class:`StackError` when clients cannot join or the generator dies.
     """
@@ -64,6 +72,8 @@ async def run_profile(
         emit(report.finished)
         for finding in judge(report, phase=phase, seed=seed):
             emit(finding)
+    for check in conclude(reports, phase=phase):
+        emit(check)
     return reports[-1].finished
 
 
@@ -96,6 +106,21 @@ async def run_reports(
     if len(reports) != len(profile.steps):
         raise StackError("the load generator ended early", service="load generator")
     return reports
+
+
+def conclude(reports: Sequence[StepReport], *, phase: str) -> Iterator[CheckFinished]:
+    """Yield the checks of a whole run: one for each kind of anomaly."""
+    steps = [report.finished for report in reports]
+    expected = sum(step.expected for step in steps)
+    for kind, check in CHECKS.items():
+        count = sum(getattr(step, kind) for step in steps)
+        yield CheckFinished(
+            phase=phase,
+            check=check,
+            outcome="failed" if count else "passed",
+            took_s=sum(step.duration_s for step in steps),
+            detail=f"{count:,} of {expected:,} deliveries" if count else "",
+        )
 
 
 def judge(report: StepReport, *, phase: str, seed: int) -> Iterator[Finding]:

@@ -121,7 +121,7 @@ class LivePhases:
     def start(self, event: events.PhaseStarted) -> None:
         """Show a bar for a phase that began."""
         self._tasks[event.phase] = self._bars.add_task(
-            event.title, total=event.total, note=""
+            event.phase.ljust(LABEL_WIDTH), total=event.total, note=""
         )
         self._bars.start()
 
@@ -200,17 +200,16 @@ def _load_lines(step: LoadStepFinished) -> list[Text]:
         ("wrong recipient", step.wrong_recipient),
         ("stale", step.stale),
     )
-    delivered = Text(f"load {step.profile}: ", "bold")
-    delivered.append(
+    delivered = Text.assemble(
+        (f"load {step.profile}: ", "bold"),
         f"{step.subscribers:,} subscribers, {step.duration_s:.1f} s,"
         f" {step.offered_per_s:,.0f}/s offered:"
         f" {step.delivered:,} of {step.expected:,} delivered",
-        "not bold",
     )
-    anomalies = Text("  history: ", "bold")
+    anomalies = Text.assemble(("  history: ", "bold"))
     for i, (name, count) in enumerate(wrong):
         anomalies.append(", " if i else "")
-        anomalies.append(f"{count:,} {name}", "red" if count else "not bold")
+        anomalies.append(f"{count:,} {name}", "red" if count else "")
     return [
         delivered,
         anomalies,

@@ -86,7 +86,7 @@ def test_progress_bars_are_drawn_on_a_terminal_only(monkeypatch) -> None:
     terminal, pipe = Terminal(), io.StringIO()
     write(list(events), io.StringIO(), terminal)
     write(list(events), io.StringIO(), pipe)
-    assert "Policy checks" in terminal.getvalue()
+    assert "policies" in terminal.getvalue()
     assert pipe.getvalue() == ""
 
 

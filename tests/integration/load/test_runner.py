@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StackError
-from harness.events import Event, LoadStepFinished, Progress
+from harness.events import CheckFinished, Event, LoadStepFinished, Progress
 from harness.load.cpu import process_tree
 from harness.load.profiles import find_profile
 from harness.load.runner import run_profile
@@ -44,8 +44,10 @@ async def test_a_profile_runs_in_processes_of_its_own(
     assert (step.expected, step.delivered, step.lost) == (320, 320, 0)
     assert step.latency.count == 320
     assert step.generator_cpu_s > 0
-    assert events[-1] == step
-    assert {type(event) for event in events} == {LoadStepFinished, Progress}
+    checks = [event for event in events if isinstance(event, CheckFinished)]
+    assert {check.outcome for check in checks} == {"passed"}
+    assert len({check.check for check in checks}) == 5
+    assert [event for event in events if isinstance(event, LoadStepFinished)] == [step]
     assert {event.phase for event in events if isinstance(event, Progress)} == {
         "x.load"
     }

@@ -10,7 +10,7 @@ from harness.errors import LocalProtocolError, ReportError
 from harness.events import LoadStepFinished
 from harness.load.histogram import LatencyHistogram
 from harness.load.probe import broadcast_payload, find_mark, probe_text, read_probe
-from harness.load.runner import judge
+from harness.load.runner import conclude, judge
 from harness.load.step_report import StepReport, merge_reports
 
 
@@ -120,6 +120,13 @@ def test_each_kind_of_anomaly_is_a_finding_with_its_repeat() -> None:
     assert findings[0].message == "2 of 4 deliveries: lost"
     assert findings[0].note == "realtime:x missed 2"
     assert findings[0].repeat == "harness load p --seed 7"
+
+
+def test_the_checks_of_a_run_sum_over_its_steps() -> None:
+    checks = list(conclude([report(), report(step=2, lost=3)], phase="load"))
+    failed = [check for check in checks if check.outcome == "failed"]
+    assert len(checks) == 5
+    assert [check.detail for check in failed] == ["3 of 8 deliveries"]
 
 
 def test_a_late_generator_is_a_note_and_no_failure() -> None:

@@ -26,11 +26,11 @@ from harness.db.address import DatabaseAddress
 from harness.db.cluster_cache import (
     default_cache_dir,
     fill_data_dir,
-    runnable_by,
 )
 from harness.db.discovery import PostgresInstallation
 from harness.db.initdb import MAINTENANCE_DB, SUPERUSER
 from harness.db.launch import LaunchPlan, end_server, spawn_server, wait_until_ready
+from harness.db.overlay import prepared_installation
 from harness.db.rundir import RunDir, run_roots, sweep
 from harness.errors import StackError
 
@@ -234,7 +234,7 @@ def _fill(
         folder.mkdir(mode=0o700)
         give(folder, account)
     cache_dir = options.cache_dir or default_cache_dir(os.environ)
-    installation = runnable_by(installation, account, cache_dir=cache_dir)
+    installation = prepared_installation(installation, account, cache_dir=cache_dir)
     fill_data_dir(
         data_dir,
         installation,

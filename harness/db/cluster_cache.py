@@ -6,14 +6,12 @@ so that the oldest entries are only removed while nobody reads.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import hashlib
 import os
 import platform
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -29,7 +27,6 @@ __all__ = [
     "default_cache_dir",
     "fill_data_dir",
     "keep_variant",
-    "runnable_by",
     "variant_exists",
 ]
 
@@ -104,53 +101,6 @@ def keep_variant(
 ) -> None:
     """Keep the data directory of a cleanly ended server as ``variant``."""
     _keep(data_dir, _cached(cache_dir, installation, variant))
-
-
-def runnable_by(
-    installation: PostgresInstallation, account: Account | None, *, cache_dir: Path
-) -> PostgresInstallation:
-    """Return an installation that ``account`` can run.
-
-    A wheel in a virtual environment below ``/root`` is closed to the account that the
-    server runs as; then the server's tree is copied into the cache once.
-    """
-    if account is None or _can_run(installation, account):
-        return installation
-    prefix = installation.bin_dir.parent
-    copied = cache_dir / f"postgres-{_key(installation)}"
-    if not copied.is_dir():
-        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=cache_dir))
-        shutil.copytree(prefix, building, symlinks=True, dirs_exist_ok=True)
-        building.chmod(0o755)
-        try:
-            building.rename(copied)
-        except OSError:
-            # Another process was faster; its copy is as good.
-            shutil.rmtree(building)
-    moved = dataclasses.replace(installation, bin_dir=copied / "bin")
-    if not _can_run(moved, account):
-        raise StackError(
-            f"account {account.name} cannot run {moved.program('postgres')}",
-            service="postgres",
-            hint="set XDG_CACHE_HOME to a folder that every account may read",
-        )
-    return moved
-
-
-def _can_run(installation: PostgresInstallation, account: Account) -> bool:
-    command = [str(installation.program("postgres")), "--version"]
-    try:
-        done = subprocess.run(
-            command,
-            cwd="/",
-            capture_output=True,
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[],
-        )
-    except PermissionError:
-        return False
-    return done.returncode == 0
 
 
 def _cached(

@@ -3,26 +3,25 @@
 There, role ``postgres`` may create extensions that stock PostgreSQL reserves for
 superusers; so such extensions are created by the superuser of the connection, trusted
 ones by the role itself, which then owns them as after ``supabase db push``.  What the
-build lacks gets a stand-in in SQL where we have one (``shims/<extension>.sql``), else
-an :class:`~harness.errors.ExtensionMissingError` that says how to get it.
+server lacks gets a stand-in in SQL where we have one (:mod:`harness.db.shims`), else an
+:class:`~harness.errors.ExtensionMissingError` that says how to get it.
 
-A stand-in is not in ``pg_extension``; ``extensions.harness_shims`` names them.
+Servers that we run from a copy offer the stand-ins as extensions
+(:mod:`harness.db.overlay`); on others a stand-in is not in ``pg_extension``, and
+``extensions.harness_shims`` names it.
 """
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
-
 from harness.db.address import Connection
+from harness.db.shims import shim_names, shim_source
 from harness.db.statements import Statement
 from harness.errors import ExtensionMissingError, MigrationError
 
-__all__ = ["create_extension", "is_shimmed", "shim_names", "shim_text"]
+__all__ = ["create_extension", "is_shimmed"]
 
 DUPLICATE_OBJECT = "42710"
 FEATURE_NOT_SUPPORTED = "0A000"
-INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 # Debian's package of an extension, where it is not named after it.
 DEBIAN_PACKAGES = {
@@ -48,26 +47,6 @@ create table if not exists extensions.harness_shims (
   name text primary key,
   schema text not null
 )"""
-
-
-def shim_names() -> frozenset[str]:
-    """Return the extensions that have a stand-in in SQL."""
-    return frozenset(
-        path.name.removesuffix(".sql")
-        for path in files("harness.db").joinpath("shims").iterdir()
-        if path.name.endswith(".sql")
-    )
-
-
-def shim_text(name: str, schema: str) -> str:
-    """Return the stand-in's SQL for ``schema`` (already quoted as an identifier)."""
-    folder = files("harness.db").joinpath("shims")
-
-    def part(include: re.Match[str]) -> str:
-        return folder.joinpath("parts", f"{include[1]}.sql").read_text(encoding="utf-8")
-
-    text = folder.joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return INCLUDE.sub(part, text).replace("@extschema@", schema)
 
 
 async def is_shimmed(connection: Connection, name: str) -> bool:
@@ -125,7 +104,8 @@ async def _install_shim(connection: Connection, statement: Statement) -> None:
     )
     quoted = await connection.fetchval("select quote_ident($1)", schema)
     # Their bodies name everything they use: the caller's search_path must not matter.
-    await connection.execute(shim_text(statement.subject, quoted))
+    source = shim_source(statement.subject).replace("@extschema@", quoted)
+    await connection.execute(source)
     await connection.execute(REGISTRY)
     await connection.execute(
         "insert into extensions.harness_shims values ($1, $2)"

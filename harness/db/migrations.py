@@ -202,14 +202,14 @@ class MigrationSession:
 
     async def _dispatch(self, file: SchemaFile, statement: Statement) -> None:
         match statement.kind:
-            case "create_extension" if self._role is not None:
+            case "create_extension":
                 async with self._as_superuser():
                     done = await create_extension(
                         self._connection, statement, file=file.label
                     )
                 if not done:
                     await self._connection.execute(statement.text)
-            case "about_extension" if self._role is not None:
+            case "about_extension":
                 async with self._as_superuser():
                     if not await is_shimmed(self._connection, statement.subject):
                         await self._connection.execute(statement.text)

@@ -27,7 +27,7 @@ begin
 end
 $$;
 
--- include sha1
+-- include sha1 as harness_crypto_sha1
 
 create or replace function @extschema@.digest(data bytea, type text)
   returns bytea language plpgsql immutable strict parallel safe set search_path = ''
@@ -35,7 +35,7 @@ as $$
 begin
   case pg_catalog.lower(type)
     when 'md5' then return pg_catalog.decode(pg_catalog.md5(data), 'hex');
-    when 'sha1' then return @extschema@.harness_sha1(data);
+    when 'sha1' then return @extschema@.harness_crypto_sha1(data);
     when 'sha224' then return pg_catalog.sha224(data);
     when 'sha256' then return pg_catalog.sha256(data);
     when 'sha384' then return pg_catalog.sha384(data);

@@ -74,7 +74,7 @@ declare
   hash bytea;
 begin
   hash := pg_catalog.substr(
-    @extschema@.harness_sha1(
+    @extschema@.harness_uuid_sha1(
       pg_catalog.uuid_send(namespace) || pg_catalog.convert_to(name, 'UTF8')
     ), 1, 16);
   hash := pg_catalog.set_byte(hash, 6, (pg_catalog.get_byte(hash, 6) & 15) | 80);
@@ -83,4 +83,4 @@ begin
 end
 $$;
 
--- include sha1
+-- include sha1 as harness_uuid_sha1

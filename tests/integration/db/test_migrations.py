@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from harness.db.address import Connection
-from harness.db.extensions import shim_names
 from harness.db.fingerprint import catalog_diff, fingerprint
 from harness.db.migrations import applied_versions, apply_schema
 from harness.db.schema_files import Schema, SchemaFile, read_schema
+from harness.db.shims import shim_names
 from harness.errors import ExtensionMissingError, MigrationError, StackError
 
 

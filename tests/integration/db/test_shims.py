@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from harness.db.address import Connection, DatabaseAddress
-from harness.db.extensions import shim_names, shim_text
+from harness.db.shims import shim_names, shim_source
 from tests.integration.db.conftest import Connect
 
 
@@ -27,9 +27,10 @@ async def shimmed(database: DatabaseAddress, connect: Connect) -> Connection:
     connection = await connect(database)
     await connection.execute("create schema shim")
     for name in shim_names():
-        await connection.execute(shim_text(name, "shim"))
+        source = shim_source(name).replace("@extschema@", "shim")
+        await connection.execute(source)
         # Installing again must do no harm.
-        await connection.execute(shim_text(name, "shim"))
+        await connection.execute(source)
     return connection
 
 

@@ -1,5 +1,5 @@
 -- PostgreSQL's core has MD5 and SHA-2 but not SHA-1 (FIPS 180-4, section 6.1).
-create or replace function @extschema@.harness_sha1(message bytea)
+create or replace function @extschema@.@name@(message bytea)
   returns bytea language plpgsql immutable strict parallel safe set search_path = ''
 as $$
 declare

@@ -96,7 +96,8 @@ def _forged(
         return
     for own in own_candidates(trial, persona, relation):
         for column in owned.owners:
-            if own.values.get(column) is not None:
+            asked = trial.mined.asks_for_owner(relation.name, column)
+            if asked and own.values.get(column) is not None:
                 values = {**own.values, column: victim}
                 aside = _aside(relation, values, owned)
                 yield Candidate(

@@ -30,6 +30,7 @@ from harness.policies import properties_functions as functions
 from harness.policies import properties_rows as rows
 from harness.policies import properties_writes as writes
 from harness.policies.cases import Violation
+from harness.policies.coverage import every_policy_is_reached
 from harness.policies.decisions import COMMANDS, decide
 from harness.policies.mining import mine
 from harness.policies.ownership import infer_ownership
@@ -59,6 +60,7 @@ Emit = Callable[[Event], None]
 Property = Callable[[Trial], Awaitable[Judgement]]
 
 PROPERTIES: tuple[Property, ...] = (
+    every_policy_is_reached,
     rows.tables_without_rls_are_closed,
     rows.published_rows_reach_only_readers,
     rows.policies_answer_without_error,

@@ -34,6 +34,7 @@ __all__ = [
     "Col",
     "Comparison",
     "Const",
+    "Depth",
     "Folder",
     "Opaque",
     "Param",
@@ -86,6 +87,15 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """How many folders a path has, plus ``extra`` (1 when the file counts too)."""
+
+    table: Name
+    column: str
+    extra: int
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """Part ``index`` (from 1) of ``realtime.topic()``; 0 is the whole topic."""
 
@@ -110,7 +120,7 @@ class Opaque:
     """Anything else."""
 
 
-Term = Col | Const | Uid | Claim | Folder | Topic | Param | Clock | Opaque
+Term = Col | Const | Uid | Claim | Folder | Depth | Topic | Param | Clock | Opaque
 
 UID, CLOCK, OPAQUE = Uid(), Clock(), Opaque()
 
@@ -209,10 +219,6 @@ class _Reader:
             self._unary("is null", node.arg, scope)
         elif isinstance(node, ast.BooleanTest):
             self._unary("is true", node.arg, scope)
-        elif isinstance(node, ast.BoolExpr):
-            for arg in node.args:
-                if isinstance(arg, ast.ColumnRef):
-                    self._unary("is true", arg, scope)
         elif isinstance(node, ast.FuncCall):
             self._call(node, scope)
         elif isinstance(node, ast.ColumnRef):
@@ -253,12 +259,17 @@ class _Reader:
         term = self.term(node, scope)
         if isinstance(term, Col):
             self.reading.columns.add(term)
+            relation = self.catalog.relations.get(term.table)
+            if relation is not None and relation.has_column(term.column):
+                if relation.column(term.column).base_type == "boolean":
+                    self._add("is true", term, OPAQUE)
 
     def _compare(self, node: Tree, scope: Scope) -> None:
         if node.lexpr is None or node.rexpr is None:
             return
         operator = node.name[-1].sval
-        if operator in ("->", "->>", "||", "+", "-", "#>>", "#>"):
+        nullif = node.kind == enums.A_Expr_Kind.AEXPR_NULLIF
+        if nullif or operator in ("->", "->>", "||", "+", "-", "#>>", "#>"):
             return
         if isinstance(node.lexpr, ast.RowExpr) and isinstance(node.rexpr, ast.RowExpr):
             for left, right in zip(node.lexpr.args, node.rexpr.args, strict=False):
@@ -385,6 +396,8 @@ class _Reader:
             return Topic()
         if name in ("foldername", "split_part", "string_to_array") and args:
             return self._path_term(name, args, scope)
+        if name in ("cardinality", "array_length") and args:
+            return self._depth_term(self.term(args[0], scope))
         if name in ("lower", "upper", "trim", "btrim", "any", "nullif") and args:
             return self.term(args[0], scope)
         return self._inlined(schema, name, args, scope)
@@ -400,6 +413,13 @@ class _Reader:
             return Folder(base.table, base.column, index)
         return OPAQUE
 
+    def _depth_term(self, base: Term) -> Term:
+        if isinstance(base, Folder):
+            return Depth(base.table, base.column, 0)
+        if isinstance(base, Col) and base.column == "path_tokens":
+            return Depth(base.table, "name", 1)
+        return OPAQUE
+
     def _inlined(
         self, schema: str, name: str, args: tuple[Tree, ...], scope: Scope
     ) -> Term:
@@ -408,9 +428,12 @@ class _Reader:
             return OPAQUE
         for function in self.catalog.functions_named(name, schema):
             statements = body_statements(function)
-            if len(statements) != 1 or function.returns == "boolean":
+            if function.returns == "boolean":
                 continue
-            bound = _bind(function, tuple(self.term(arg, scope) for arg in args))
+            terms = tuple(self.term(arg, scope) for arg in args)
+            if len(statements) != 1:
+                return _converted(function, terms)
+            bound = _bind(function, terms)
             inner = _Reader(
                 self.catalog, Reading(), bound, self.depth + 1, function.name.name
             )
@@ -421,6 +444,13 @@ class _Reader:
         if isinstance(statement, ast.SelectStmt):
             return self._subquery_term(statement, Scope({}))
         return self.term(statement, Scope({}))
+
+
+def _converted(function: Function, terms: tuple[Term, ...]) -> Term:
+    """Take a function of one thing (``try_uuid(text)``) for a conversion of it."""
+    things = [t for t in terms if not isinstance(t, (Const, Opaque))]
+    converts = function.returns in ("uuid", "text", "bigint", "integer", "numeric")
+    return things[0] if converts and len(things) == 1 else OPAQUE
 
 
 def _table_name(node: Tree) -> Name:

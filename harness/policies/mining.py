@@ -19,6 +19,7 @@ from harness.policies.comparisons import (
     Col,
     Comparison,
     Const,
+    Depth,
     Folder,
     Opaque,
     Reading,
@@ -48,6 +49,7 @@ class FolderUse:
     term: Term
     buckets: tuple[str, ...]
     command: str
+    operator: str = "="
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,22 @@ class Mined:
     )
     equal_columns: set[tuple[Col, Col]] = field(default_factory=set)
     folders: list[FolderUse] = field(default_factory=list)
+    depths: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
     topics: list[TopicUse] = field(default_factory=list)
     policy_readings: dict[tuple[Name, str], Reading] = field(default_factory=dict)
     helper_tables: set[Name] = field(default_factory=set)
     memberships: set[tuple[Name, str, str]] = field(default_factory=set)
     policy_columns: set[Col] = field(default_factory=set)
+
+    def asks_for_owner(self, table: Name, column: str) -> bool:
+        """Say whether a policy of ``table`` compares ``column`` with the caller."""
+        return any(
+            {left, right} == {Col(table, column), UID}
+            for (name, _), reading in self.policy_readings.items()
+            if name == table
+            for comparison in reading.comparisons
+            for left, right in [(comparison.left, comparison.right)]
+        )
 
 
 def mine(catalog: Catalog) -> Mined:
@@ -197,7 +210,10 @@ def _note_folders(
     )
     for comparison in listed:
         for left, right in comparison.pairs():
-            if isinstance(left, Folder):
+            if isinstance(left, Depth) and isinstance(right, Const):
+                folders = int(right.values[0]) - left.extra
+                mined.depths.append((tuple(dict.fromkeys(buckets)), folders))
+            elif isinstance(left, Folder) and left.index > 0:
                 mined.folders.append(
                     FolderUse(
                         left.table,
@@ -206,6 +222,7 @@ def _note_folders(
                         right,
                         tuple(dict.fromkeys(buckets)),
                         policy.command,
+                        comparison.operator,
                     )
                 )
             elif isinstance(left, Topic):

@@ -91,7 +91,8 @@ async def _is_planted(
     owned = trial.ownership.of(relation.name)
     if relation.name == OBJECTS or candidate.kind == "forged":
         return True
-    if candidate.kind == "planted" and owned.owners:
+    asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
+    if candidate.kind == "planted" and asked:
         return True
     parents = [candidate.parent] if candidate.parent else list(owned.parents)
     hidden = [p for p in parents if _is_hidden(trial, persona, p, candidate.values)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.db.catalog import Catalog, Name, Relation
+from harness.policies.comparisons import Col
 from harness.policies.mining import Mined
 from harness.policies.ownership import (
     Attribute,
@@ -24,7 +25,12 @@ from harness.policies.ownership import (
     TableOwnership,
 )
 from harness.policies.personas import Cast, User, persona_of
-from harness.policies.storage_paths import OBJECTS, object_rows
+from harness.policies.storage_paths import (
+    OBJECTS,
+    PathMaker,
+    linked_object_rows,
+    object_rows,
+)
 from harness.policies.values import Values
 from harness.policies.variants import Variants
 
@@ -35,6 +41,7 @@ SKIPPED = (Name("storage", "buckets"), Name("realtime", "messages"))
 MAX_ENTITY_ROWS = 3
 MAX_PARENT_ROWS = 3
 MATE_VARIANTS = 2
+SHARED_COPIES = 2
 
 RowValues = Mapping[str, str | None]
 
@@ -96,10 +103,14 @@ class _Planner:
     keys_used: dict[tuple[Name, str], set[tuple[str | None, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
-    tenant_values: dict[tuple[str, str], str] = field(default_factory=dict)
+    tenant_values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     rooted: frozenset[Name] = frozenset()
     pooled: dict[tuple[Name, str], int] = field(default_factory=dict)
     whose: dict[int, frozenset[str]] = field(default_factory=dict)
+    looked_up: dict[str, set[str | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.paths = PathMaker(self.mined, self._lookup)
 
     def plan(self) -> World:
         self.rooted = rooted_tables(self.catalog, self.mined, self.ownership)
@@ -155,7 +166,8 @@ class _Planner:
             if owned.membership:
                 self._members(relation, owned, clan, users)
             elif owned.users:
-                self._owned(relation, owned, clan, users)
+                pairing = self._pairs_users(owned)
+                self._owned(relation, owned, clan, users[:1] if pairing else users)
             else:
                 self._hanging(relation, owned, clan, users[0])
         if not any(True for _ in self._planned(relation.name)):
@@ -168,7 +180,7 @@ class _Planner:
         if self.by_table[relation.name] and relation.name in self.mined.helper_tables:
             # What policies look up and the schema fills itself is configuration.
             return
-        for variant in self.variants.of(relation):
+        for variant in self.variants.of(relation) * SHARED_COPIES:
             self._place(relation, "", None, variant, {})
 
     def _owned(
@@ -183,10 +195,38 @@ class _Planner:
             for turn, variant in enumerate(wanted):
                 # Under one's own parent, and under that of somebody near.
                 for mine in (True, False):
-                    parents = self._parents(owned, clan, user, turn, mine=mine)
-                    self._place(relation, clan, user, variant, parents)
+                    self._try_parents(relation, owned, clan, user, variant, turn, mine)
                     if not self._has_owned_parents(owned):
                         break
+
+    def _try_parents(
+        self,
+        relation: Relation,
+        owned: TableOwnership,
+        clan: str,
+        user: User,
+        variant: RowValues,
+        turn: int,
+        mine: bool,
+    ) -> None:
+        """Plan a row under the first parents that leave its keys free."""
+        for attempt in range(MAX_PARENT_ROWS):
+            parents = self._parents(owned, clan, user, turn + attempt, mine=mine)
+            if self._place(relation, clan, user, variant, parents):
+                return
+
+    def _pairs_users(self, owned: TableOwnership) -> bool:
+        """Say whether rows tie two users for policies to look up (a block, a follow).
+
+        Not everybody may be tied to everybody, or "is not blocked" were never true.
+        """
+        parts = {user.part for user in owned.users}
+        return (
+            len(owned.users) > 1
+            and Part.REFERENCE in parts
+            and not owned.parents
+            and owned.table in self.mined.helper_tables
+        )
 
     def _has_owned_parents(self, owned: TableOwnership) -> bool:
         return any(
@@ -223,23 +263,45 @@ class _Planner:
                 self._place(relation, clan, user, variant, parents)
 
     def _objects(self, relation: Relation) -> None:
-        def lookup(table: Name, column: str, clan: str) -> str | None:
-            return next(
-                (
-                    value
-                    for row in self.by_table[table]
-                    if row.clan == clan and (value := row.values.get(column))
-                ),
-                None,
-            )
-
-        buckets = self.catalog.buckets
+        linked = {
+            other
+            for name, other in self.mined.equal_columns
+            if name == Col(OBJECTS, "name") and other.table in self.catalog.relations
+        }
         for clan in self.cast.clans:
             users = [user for user in self.cast.clan(clan) if user.rows]
-            for user, values in object_rows(
-                users, buckets, self.mined.folders, self.values, lookup
-            ):
+            buckets = self.catalog.buckets
+            for user, values in object_rows(users, buckets, self.paths, self.values):
                 self._add(relation.name, values, clan, user.id)
+            for col in sorted(linked, key=str):
+                names = [
+                    name
+                    for row in self.by_table[col.table]
+                    if row.clan == clan and (name := row.values.get(col.column))
+                ]
+                private = [b for b in buckets if not b.public] or list(buckets)
+                for values in linked_object_rows(users[0], names, private, self.values):
+                    if self._unique(relation, values):
+                        self._add(relation.name, values, clan, users[0].id)
+
+    def _lookup(self, col: Col, user: User) -> str | None:
+        """Return a value of ``col`` from a row of the user's, else of the clan's.
+
+        Rows looked up one after another hang together (project, chapter, section).
+        """
+        rows = [
+            row
+            for row in self.by_table[col.table]
+            if row.clan == user.clan and row.clan and row.values.get(col.column)
+        ]
+        mine = [row for row in rows if user.id in self.whose.get(row.number, ())]
+        rows = mine or rows
+        if not rows:
+            return None
+        above = {v for v in self.looked_up.get(user.id, ()) if v is not None}
+        rows.sort(key=lambda row: -len(above & set(row.values.values())))
+        self.looked_up.setdefault(user.id, set()).update(rows[0].values.values())
+        return rows[0].values[col.column]
 
     # -- parents -------------------------------------------------------------------
 
@@ -302,7 +364,8 @@ class _Planner:
         user: User | None,
         variant: RowValues,
         parents: Mapping[str, str | None],
-    ) -> None:
+    ) -> bool:
+        """Plan a row; say whether its keys were free."""
         values = self._row(relation, clan, user, variant, parents)
         self._differ(relation, values)
         missing = [
@@ -313,9 +376,12 @@ class _Planner:
         if missing:
             reason = f"no value for {', '.join(missing)}"
             self.unplanned.setdefault(relation.name, reason)
-        elif self._unique(relation, values):
-            self.unplanned.pop(relation.name, None)
-            self._add(relation.name, values, clan, user.id if user else "")
+            return True
+        if not self._unique(relation, values):
+            return False
+        self.unplanned.pop(relation.name, None)
+        self._add(relation.name, values, clan, user.id if user else "")
+        return True
 
     def _row(
         self,
@@ -337,8 +403,8 @@ class _Planner:
                 values[name] = self._user_value(owned, name, clan, user)
             elif name in parents:
                 values[name] = parents[name]
-            elif name in owned.tenants:
-                values[name] = self._tenant(clan, name)
+            elif name in owned.tenants or self._is_tenant_key(relation, clan, name):
+                values[name] = self._tenant(clan, relation, name)
             elif (
                 column.name in relation.primary_key
                 or column.identity
@@ -382,11 +448,31 @@ class _Planner:
                 values[attribute.column] = None
                 values[attribute.user_column] = None
 
-    def _tenant(self, clan: str, column: str) -> str:
-        key = (clan, column)
+    def _tenant(self, clan: str, relation: Relation, column: str) -> str | None:
+        """Return the clan's value for a tenant column, one for all that mean the same.
+
+        Columns mean the same when they are compared with the same claim, else when
+        they have the same name.
+        """
+        col = Col(relation.name, column)
+        paths = [p for p, cols in self.mined.claim_columns.items() if col in cols]
+        key = (clan, "/".join(paths[0]) if paths else column)
         if key not in self.tenant_values:
-            self.tenant_values[key] = self.values.uuid()
+            fresh = self.values.fresh(relation, relation.column(column))
+            self.tenant_values[key] = fresh
         return self.tenant_values[key]
+
+    def _is_tenant_key(self, relation: Relation, clan: str, column: str) -> bool:
+        """Say whether this is the first row of a tenant that a claim names."""
+        if not clan or relation.primary_key != (column,):
+            return False
+        col = Col(relation.name, column)
+        named = any(
+            col in cols
+            for path, cols in self.mined.claim_columns.items()
+            if path != ("role",)
+        )
+        return named and not any(r.clan == clan for r in self.by_table[relation.name])
 
     def _unique(self, relation: Relation, values: RowValues) -> bool:
         """Say whether no planned row has one of the row's keys, and note them."""

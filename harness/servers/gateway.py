@@ -211,7 +211,7 @@ class Gateway:
                 "remote": request.remote,
                 "user_agent": request.headers.get("User-Agent"),
                 "took_ms": round(took_ms, 3),
-                "sent_bytes": response.body_length if response.prepared else None,
+                "sent_bytes": _sent_bytes(response),
             }
         )
 
@@ -337,6 +337,13 @@ def _error_code(request: web.BaseRequest, response: web.StreamResponse) -> str |
     except orjson.JSONDecodeError:
         return None
     return _first_text(told, ("error_code", "code", "error"))
+
+
+def _sent_bytes(response: web.StreamResponse) -> int | None:
+    # A whole body is sent after this; a streamed one was.
+    if isinstance(response, web.Response) and not response.prepared:
+        return response.content_length
+    return response.body_length
 
 
 def _first_text(told: Any, names: tuple[str, ...]) -> str | None:

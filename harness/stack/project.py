@@ -130,7 +130,8 @@ class Project:
     def token(self, sub: str, role: str = "authenticated", **claims: Any) -> str:
         """Return a signed user token for ``sub``, good for an hour.
 
-        ``claims`` add to, or replace, those that a sign-in would give.
+        ``claims`` add to, or replace, those that a sign-in would give.  There is no
+        ``session_id``: Auth would look for that session and believe the token no more.
         """
         now = int(self.clock.now().timestamp())
         full = {
@@ -141,7 +142,6 @@ class Project:
             "iat": now,
             "exp": now + TOKEN_LIFE_S,
             "aal": "aal1",
-            "session_id": str(uuid.uuid4()),
             "is_anonymous": False,
             "app_metadata": {"provider": "email", "providers": ["email"]},
             "user_metadata": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -159,7 +160,19 @@ def device(request: web.BaseRequest) -> Device:
     """Return what a request says of where it comes from."""
     agent = request.headers.get("User-Agent", "")
     # Header bytes that are no UTF-8 arrive as lone surrogates.
-    return Device(agent.encode("utf-8", "replace").decode(), request.remote)
+    return Device(agent.encode("utf-8", "replace").decode(), _address(request))
+
+
+def _address(request: web.BaseRequest) -> str | None:
+    """Return the client's address: the first that proxies report, else the peer's."""
+    reported = request.headers.get("X-Forwarded-For", "").partition(",")[0].strip()
+    for text in (reported, request.remote or ""):
+        try:
+            # inet has no room for the zone of a link-local address.
+            return str(ipaddress.ip_address(text.partition("%")[0]))
+        except ValueError:
+            continue
+    return None
 
 
 def _uuid_claim(name: str, value: object) -> uuid.UUID:

@@ -96,6 +96,9 @@ class AuthService:
         prefix, _, name = path.rpartition("/")
         if prefix == "/admin/users" and request.method in USER_ENDPOINTS:
             return await USER_ENDPOINTS[request.method](self._context, request, name)
+        if request.method == "GET" and path == "/.well-known/jwks.json":
+            keys = {"keys": self._context.project.keys.public_jwks()}
+            return answer(keys, headers={"Cache-Control": "public, max-age=600"})
         if request.method == "GET" and (shown := self._public(path)) is not None:
             return answer(shown)
         if path == "/verify":
@@ -109,8 +112,6 @@ class AuthService:
 
     def _public(self, path: str) -> dict[str, Any] | None:
         match path:
-            case "/.well-known/jwks.json":
-                return {"keys": self._context.project.keys.public_jwks()}
             case "/health":
                 return {
                     "version": "harness",

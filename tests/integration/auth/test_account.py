@@ -191,6 +191,13 @@ async def test_a_session_of_somebody_else_is_refused(
     refused(await auth.call("GET", "/user", token=token), 403, "session_not_found")
 
 
+async def test_a_persona_of_the_harness_is_a_user(auth: Any) -> None:
+    persona = await auth.project.create_user(user_metadata={"name": "Ada"})
+    user = (await auth.call("GET", "/user", token=persona.token)).json()
+    assert (user["id"], user["email"]) == (persona.id, persona.email)
+    assert user["user_metadata"]["name"] == "Ada"
+
+
 async def test_without_a_token_there_is_no_user(auth: Any, refused: Refused) -> None:
     response = await auth.http.get(
         "/user", headers={"X-Supabase-Api-Version": "2024-01-01"}

@@ -31,6 +31,28 @@ async def test_password_grant_returns_a_new_session(auth: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("forwarded", "kept"),
+    [
+        ("203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", "127.0.0.1"),
+        ("'; drop table auth.users; --", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+async def test_the_address_of_a_session_is_the_clients(
+    auth: Any, forwarded: str, kept: str
+) -> None:
+    headers = {"X-Forwarded-For": forwarded, "User-Agent": "a\u00ff"}
+    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    await auth.call("POST", "/signup", {}, headers=raw)
+    [row] = await auth.sql("select host(ip) as ip, user_agent from auth.sessions")
+    assert row["ip"] == kept
+    assert row["user_agent"].startswith("a")
+
+
+@pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         ({"email": "ada@example.test", "password": "wrong"}, 400,

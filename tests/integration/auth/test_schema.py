@@ -46,7 +46,8 @@ def test_a_seed_inserts_users_with_all_the_usual_columns(
     )
     postgres_login.execute(
         "insert into auth.identities (id, user_id, provider_id, identity_data,"
-        " provider, last_sign_in_at, created_at, updated_at) values (gen_random_uuid(), %s, %s,"
+        " provider, last_sign_in_at, created_at, updated_at)"
+        " values (gen_random_uuid(), %s, %s,"
         " jsonb_build_object('sub', %s::text, 'email', 'Seed@Example.test'), 'email',"
         " now(), now(), now())",
         [user, str(user), str(user)],

@@ -16,13 +16,17 @@ __all__ = ["code_block", "findings_section", "undecided_section"]
 FEW = 6  # as many findings lie open
 
 
-def findings_section(findings: Sequence[Finding]) -> Html:
+def findings_section(findings: Sequence[Finding], *, is_clean: bool) -> Html:
     """Return the cards of all findings, or the sentence that there are none.
 
     A few lie open; of many only the gravest does, and checks can be picked out.
+    ``is_clean`` says whether no finding means that all is well.
     """
+    if not findings and is_clean:
+        return tag("p", "Nothing was found.", class_="empty")
     if not findings:
-        return tag("p", "Nothing was found.", class_="empty good")
+        words = "Nothing was found as far as it was looked; that is not everything."
+        return tag("p", words, class_="empty open")
     many = len(findings) > FEW
     cards = (
         _card(number, finding, is_open=number == 1 or not many)

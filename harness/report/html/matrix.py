@@ -143,7 +143,11 @@ def _row(
         for command in grid.commands
         for i, persona in enumerate(grid.personas)
     )
-    return tag("tr", tag("th", tag("code", relation), scope="row"), *fields)
+    return tag(
+        "tr",
+        tag("th", tag("code", relation.removeprefix("public.")), scope="row"),
+        *fields,
+    )
 
 
 def _edge(column: int) -> str | None:

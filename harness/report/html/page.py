@@ -95,7 +95,7 @@ def _sections(run: RunModel) -> Iterator[Section]:
     yield Section(
         "findings",
         "Findings",
-        findings_section(findings),
+        findings_section(findings, is_clean=run.verdict == "pass"),
         len(findings),
         bad=bool(findings),
     )

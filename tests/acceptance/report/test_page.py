@@ -122,6 +122,8 @@ def test_a_run_that_ended_before_it_began_still_renders(page, tmp_path: Path) ->
     page.complaints.clear()
     page.open(write([], tmp_path))
     assert page.evaluate("document.querySelector('.verdict').innerText") == "Unknown"
+    text = page.evaluate("document.querySelector('#findings').innerText")
+    assert "that is not everything" in text
     assert page.complaints == []
 
 

@@ -218,9 +218,9 @@ class GeneratorProcess:
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what it says; raises :class:`StackError` if it dies."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            yield orjson.loads(line)
+        if self.process.stdout is not None:
+            async for line in self.process.stdout:
+                yield orjson.loads(line)
         await self.check_end()
 
     async def check_end(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ class Node:
             _say("report", merged.to_record())
         self.is_over = True
 
-    def _wait(self, is_reached: Any) -> None:
+    def _wait(self, is_reached: Callable[[], bool]) -> None:
         import gevent
 
         while not is_reached() and not self.is_orphan:

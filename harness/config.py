@@ -13,7 +13,7 @@ import difflib
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -43,8 +43,12 @@ class Config:
     db_port: int = 54322
     durability: Durability = "fast"
     reports_dir: Path = Path("reports")
-    cache_dir: Path = Path("~/.cache/harness")
-    state_dir: Path = Path("~/.local/state/harness")
+    cache_dir: Path = field(
+        default_factory=lambda: Path("~/.cache/harness").expanduser()
+    )
+    state_dir: Path = field(
+        default_factory=lambda: Path("~/.local/state/harness").expanduser()
+    )
     ready_timeout_s: float = 30.0
     policy_budget_s: float = 20.0
     statement_timeout_ms: int = 5000

@@ -163,6 +163,10 @@ def _text_search(
 ) -> str:
     language = ""
     if operation.language is not None:
+        if operation.language.isdigit():
+            # PostgreSQL would take a number for an OID and fail inside.
+            message = f'text search configuration "{operation.language}" does not exist'
+            raise RestError(400, "42704", message)
         language = f"{params.text(operation.language)}::regconfig, "
     document = subject if tsvector else f"to_tsvector({language}{subject})"
     function = TEXT_SEARCH_FUNCTIONS[operation.operator]

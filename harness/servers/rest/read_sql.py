@@ -13,8 +13,10 @@ from typing import NamedTuple
 from harness.protocols.postgrest import EVERYTHING
 from harness.protocols.postgrest_errors import (
     not_embedded,
+    nul_in_value,
     operator_on_embed,
     order_not_to_one,
+    query_unreadable,
 )
 from harness.protocols.postgrest_filters import Filter, Logic
 from harness.protocols.postgrest_order import OrderTerm
@@ -112,7 +114,7 @@ class ReadWriter:
         hoist: bool = False,
     ) -> tuple[str, Sequence[_Output]]:
         outputs, joined, joins = self._outputs(node, alias, hoist=hoist)
-        columns = [f"{o.sql} AS {quote_identifier(o.name)}" for o in outputs]
+        columns = [f"{o.sql} AS {_label(o.name)}" for o in outputs]
         if not columns:
             columns = [f"{alias}.*"]
         elif _is_all(node):
@@ -282,6 +284,15 @@ class ReadWriter:
         if offset:
             sql += f" OFFSET {self._params.text(str(offset))}"
         return sql
+
+
+def _label(name: str) -> str:
+    """Return a name that the client chose as an identifier."""
+    if "\0" in name:
+        raise nul_in_value()
+    if not name:
+        raise query_unreadable("a name in the answer cannot be empty", name)
+    return quote_identifier(name)
 
 
 def _is_all(node: ReadNode) -> bool:

@@ -102,7 +102,7 @@ class RestServer:
             path = request.raw_path.partition("?")[0]
             return await service.handle(request, path.removeprefix(PREFIX))
 
-        server = web.Server(handle, max_line_size=65536)
+        server = web.Server(handle, max_line_size=65536, auto_decompress=False)
         listener = await self._loop.create_server(server, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         self._started.set()

@@ -26,8 +26,16 @@ from harness.errors import StackError
 
 __all__ = ["prepared_installation"]
 
-# Versions that the real extensions have had for years.
-SHIM_VERSIONS = {"pgcrypto": "1.3", "uuid-ossp": "1.1"}
+# Versions that the real extensions have on the hosted platform.
+SHIM_VERSIONS = {
+    "pg_cron": "1.6.4",
+    "pg_graphql": "1.5.11",
+    "pg_net": "0.19.5",
+    "pgcrypto": "1.3",
+    "pgjwt": "0.2.0",
+    "supabase_vault": "0.3.1",
+    "uuid-ossp": "1.1",
+}
 SHARE_FOLDERS = ("share/extension", "share/postgresql/extension")
 CONTROL = """\
 comment = 'stand-in in SQL for what schemas use of {name}'

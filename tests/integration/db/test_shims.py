@@ -9,9 +9,13 @@ import uuid
 
 import asyncpg
 import bcrypt
+import jwt
 import pytest
 
 from harness.db.address import Connection, DatabaseAddress
+from harness.db.migrations import apply_schema
+from harness.db.schema_files import Schema, SchemaFile
+from harness.db.sessions import rolled_back_as
 from harness.db.shims import shim_names, shim_source
 from tests.integration.db.conftest import Connect
 
@@ -123,3 +127,62 @@ async def test_what_has_no_stand_in_says_so(shimmed: Connection, call: str) -> N
     with pytest.raises(asyncpg.FeatureNotSupportedError) as caught:
         await shimmed.fetchval(f"select {call}")
     assert "pgcrypto" in (caught.value.hint or "")
+
+
+async def test_tokens_of_pgjwt_are_tokens(shimmed: Connection) -> None:
+    payload, secret = '{"sub": "ü", "exp": 4102444800}', "secret" * 12
+    for algorithm in ("HS256", "HS384", "HS512"):
+        token = await shimmed.fetchval(
+            "select shim.sign($1::json, $2, $3)", payload, secret, algorithm
+        )
+        claims = jwt.decode(token, secret, algorithms=[algorithm])
+        assert claims["sub"] == "ü"
+        verify = "select payload ->> 'sub', valid from shim.verify($1, $2, $3)"
+        row = await shimmed.fetchrow(verify, token, secret, algorithm)
+        assert tuple(row) == ("ü", True)
+        row = await shimmed.fetchrow(verify, token, "other", algorithm)
+        assert tuple(row) == ("ü", False)
+    expired = jwt.encode({"exp": 1}, secret, algorithm="HS256")
+    valid = "select valid from shim.verify($1, $2)"
+    assert await shimmed.fetchval(valid, expired, secret) is False
+
+
+async def test_requests_of_pg_net_are_queued(shimmed: Connection) -> None:
+    async with rolled_back_as(shimmed, "authenticated"):
+        made = await shimmed.fetchval(
+            "select net.http_post('http://x/y', '{\"a\": 1}', '{\"q\": \"z\"}')"
+        )
+        await shimmed.execute("reset role")
+        row = await shimmed.fetchrow(
+            "select method, url, convert_from(body, 'UTF8')"
+            " from net.http_request_queue where id = $1",
+            made,
+        )
+    assert tuple(row) == ("POST", "http://x/y?q=z", '{"a": 1}')
+
+
+async def test_jobs_of_pg_cron_are_listed(shimmed: Connection) -> None:
+    async with rolled_back_as(shimmed, "postgres"):
+        schedule = "select cron.schedule('nightly', $1, 'select 1')"
+        first = await shimmed.fetchval(schedule, "0 3 * * *")
+        assert await shimmed.fetchval(schedule, "0 4 * * *") == first
+        rows = await shimmed.fetch("select jobname, schedule, username from cron.job")
+        assert [tuple(row) for row in rows] == [("nightly", "0 4 * * *", "postgres")]
+        assert await shimmed.fetchval("select cron.unschedule('nightly')") is True
+        with pytest.raises(asyncpg.RaiseError, match="could not find valid entry"):
+            await shimmed.fetchval("select cron.unschedule('nightly')")
+
+
+async def test_head_of_a_pulled_schema_applies(admin: Connection) -> None:
+    """What `supabase db pull` writes first into every project's first migration."""
+    text = """
+        create extension if not exists "pg_net" with schema "extensions";
+        create extension if not exists "pg_graphql" with schema "graphql";
+        create extension if not exists "pg_stat_statements" with schema "extensions";
+        create extension if not exists "pgcrypto" with schema "extensions";
+        create extension if not exists "pgjwt" with schema "extensions";
+        create extension if not exists "supabase_vault" with schema "vault";
+        create extension if not exists "uuid-ossp" with schema "extensions";
+    """
+    await apply_schema(admin, Schema((SchemaFile("1_a.sql", "1", "a", text),)))
+    await apply_schema(admin, Schema((SchemaFile("1_a.sql", "1", "a", text),)))

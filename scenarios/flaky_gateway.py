@@ -28,7 +28,7 @@ class FlakyGateway:
     """Passes requests on to ``target``, unless the plan says otherwise.
 
     ``plan`` is asked with method and path; ``delay_s`` holds every request back;
-    ``seen`` lists the requests in order.
+    ``seen`` lists the requests in order, ``peak`` is how many were open at once.
     """
 
     def __init__(self, target: str) -> None:
@@ -36,6 +36,8 @@ class FlakyGateway:
         self.plan: Plan = lambda method, path: None
         self.delay_s = 0.0
         self.seen: list[tuple[str, str]] = []
+        self.peak = 0
+        self._busy = 0
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -110,6 +112,16 @@ class FlakyGateway:
         self, request: web.BaseRequest, upstream: aiohttp.ClientSession
     ) -> web.StreamResponse:
         self.seen.append((request.method, request.path))
+        self._busy += 1
+        self.peak = max(self.peak, self._busy)
+        try:
+            return await self._answer(request, upstream)
+        finally:
+            self._busy -= 1
+
+    async def _answer(
+        self, request: web.BaseRequest, upstream: aiohttp.ClientSession
+    ) -> web.StreamResponse:
         # Not request.read(), which refuses more than a mebibyte.
         body = await request.content.read()
         if self.delay_s:

@@ -135,7 +135,7 @@ def test_api_roles_read_no_table_of_auth(
             postgres_login.execute(query)
 
 
-USER = str(uuid.uuid4())
+USER = "85727489-3c2f-4def-b39f-b83d40c8a4de"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from harness.cli.reporting import ReportedRun, run_reported
 from harness.cli.running import run_async
 from harness.clock import fresh_seed
 from harness.config import Config
+from harness.events import RequirementShown
 from harness.runner.system import PHASES, SystemRun
 from harness.scenario import find_scenarios
 
@@ -44,6 +45,7 @@ Examples:
 )
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--requirements", is_flag=True, help="Print the table of requirements.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
 @click.pass_obj
 def command(
@@ -56,6 +58,7 @@ def command(
     workers: int,
     reports: Path | None,
     as_json: bool,
+    requirements: bool,
     verbose: bool,
 ) -> int:
     """Examine SYSTEMS (names, or 'all') and give one verdict."""
@@ -78,6 +81,11 @@ def command(
                 workers=workers,
             )
             await system.run()
+        shown = list(run.session.requirements.conclude(s.name for s in scenarios))
+        for requirement in shown:
+            run.session.emit(requirement)
+        if requirements:
+            _print_requirements(shown, to_stderr=as_json)
 
     return run_async(
         run_reported(
@@ -89,3 +97,14 @@ def command(
             verbose=verbose,
         )
     )
+
+
+def _print_requirements(shown: list[RequirementShown], *, to_stderr: bool) -> None:
+    """Print a line a requirement: id, outcome, title, the scenarios that show it."""
+    for row in shown:
+        what = row.scenario if row.outcome == "passed" else row.reason
+        click.echo(
+            f"{row.requirement}  {row.outcome:<8} {row.title}: {what}", err=to_stderr
+        )
+    passed = sum(row.outcome == "passed" for row in shown)
+    click.echo(f"requirements: {passed} of {len(shown)} shown", err=to_stderr)

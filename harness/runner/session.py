@@ -24,6 +24,7 @@ from harness.events import (
     Verdict,
 )
 from harness.report.writers import EventStream, Writer
+from harness.runner.requirements import RequirementLedger
 
 __all__ = ["RunSession", "Tally"]
 
@@ -89,6 +90,7 @@ class RunSession:
         self.seed = seed
         self._repeat = command if "--seed" in command else f"{command} --seed {seed}"
         self.tally = Tally()
+        self.requirements = RequirementLedger()
         self._closed = False
         self._clock = SystemClock()
         self._stream = EventStream(writers, self._clock)
@@ -106,6 +108,7 @@ class RunSession:
     def emit(self, event: Event) -> None:
         """Stamp ``event`` with the time of the run and hand it to every writer."""
         self.tally.count(event)
+        self.requirements.note(event)
         if isinstance(event, Finding) and not event.repeat:
             event = dataclasses.replace(event, repeat=self._repeat)
         self._stream.emit(event)

@@ -6,6 +6,8 @@ therefore every path is checked against the user who asks.
 
 from __future__ import annotations
 
+import functools
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +55,9 @@ class SupabaseStorageService(StorageService):
 
     def __init__(self, supabase_url: str, supabase_key: str) -> None:
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS)
-        self._http = httpx.AsyncClient(limits=limits, timeout=TIMEOUT_S)
+        self._http = httpx.AsyncClient(
+            verify=_trusted_certificates(), limits=limits, timeout=TIMEOUT_S
+        )
         options = AsyncClientOptions(httpx_client=self._http)
         self.client = AsyncClient(supabase_url, supabase_key, options)
         self.storage_bucket = "user-documents"
@@ -228,6 +232,12 @@ class SupabaseStorageService(StorageService):
     @property
     def _files(self) -> Any:
         return self.client.storage.from_(self.storage_bucket)
+
+
+@functools.cache
+def _trusted_certificates() -> ssl.SSLContext:
+    """Load the certificates once for all services of the process."""
+    return ssl.create_default_context()
 
 
 def _document_row(document: Mapping[str, Any]) -> Row:

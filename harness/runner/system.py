@@ -109,7 +109,10 @@ class SystemRun:
         scenario = self.scenario
         if scenario.suite is None:
             return
-        with self.session.phase(self._phase("flows"), f"{scenario.title}: flows"):
+        title = f"{scenario.title}: flows"
+        tally = self.session.tally
+        before = (tally.passed, tally.failed)
+        with self.session.phase(self._phase("flows"), title) as summarise:
             await run_suite(
                 scenario.suite,
                 descriptor=self.descriptor,
@@ -121,6 +124,8 @@ class SystemRun:
                 workers=self.workers,
                 schema=scenario.schema,
             )
+            passed, failed = tally.passed - before[0], tally.failed - before[1]
+            summarise(f"{passed} scenarios passed, {failed} failed")
 
     async def _load(self) -> None:
         scenario = self.scenario

@@ -91,7 +91,8 @@ class Change:
     """One row changed.
 
     ``old`` is ``None`` when the stream carried no old row; ``old_is_full`` tells the
-    whole old row (replica identity FULL) from its key alone.
+    whole old row (replica identity FULL) from its key alone.  ``size_bytes`` is the
+    size of the message.
     """
 
     operation: Operation
@@ -99,6 +100,7 @@ class Change:
     new: Row | None
     old: Row | None
     old_is_full: bool
+    size_bytes: int
 
 
 class Truncate(NamedTuple):
@@ -147,13 +149,14 @@ class Decoder:
         if kind == KIND_INSERT:
             relation = self.relations[_U32(data, 1)[0]]
             new, _ = _read_row(data, 6)
-            return Change("INSERT", relation, new, None, False)
+            return Change("INSERT", relation, new, None, False, len(data))
         if kind == KIND_UPDATE:
             return self._update(data)
         if kind == KIND_DELETE:
             relation = self.relations[_U32(data, 1)[0]]
             old, _ = _read_row(data, 6)
-            return Change("DELETE", relation, None, old, data[5] == ord("O"))
+            is_full = data[5] == ord("O")
+            return Change("DELETE", relation, None, old, is_full, len(data))
         if kind == KIND_BEGIN:
             return Begin(_U64(data, 1)[0], _unix_us(data, 9), _U32(data, 17)[0])
         if kind == KIND_COMMIT:
@@ -177,7 +180,7 @@ class Decoder:
             old, start = _read_row(data, 6)
             start += 1
         new, _ = _read_row(data, start)
-        return Change("UPDATE", relation, new, old, old_is_full)
+        return Change("UPDATE", relation, new, old, old_is_full, len(data))
 
     def _relation(self, data: bytes) -> Relation:
         oid = _U32(data, 1)[0]

@@ -11,31 +11,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
 from harness.protocols.pgoutput import Begin, Change, Relation, Truncate
+from harness.servers.realtime.batch import Item, TableBatch, by_relation
 from harness.servers.realtime.database import (
     CONNECT_ERRORS,
     LOGIN,
     DatabaseUnavailableError,
     unavailable,
 )
-from harness.servers.realtime.delivery import Item, Letters, TableBatch, by_relation
+from harness.servers.realtime.delivery import Frame, Letter, write_letters
 from harness.servers.realtime.join_request import Binding
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.replication import ReplicationError, ReplicationStream
 from harness.servers.realtime.subscriptions import (
     Subscription,
     SubscriptionError,
-    SubscriptionRegistry,
     check_watches,
     read_watches,
 )
 from harness.servers.realtime.tables import Table, load_table
 from harness.servers.realtime.visibility import VisibilityChecker
+from harness.servers.realtime.watchers import SubscriptionRegistry, TableWatchers
 
 if TYPE_CHECKING:
     from harness.servers.realtime.channel import Channel
@@ -244,6 +245,7 @@ class ChangeFeed:
         """Judge by the channel's new identity from now on."""
         if channel.subscription is not None:
             channel.subscription.identity = channel.identity
+            self.registry.changed()
             channel.system("ok", EXTENSION, SUBSCRIBED)
 
     async def _stream_publication(self) -> None:
@@ -269,9 +271,9 @@ class ChangeFeed:
                 self._service.broadcast_stored(change)
             return
         self._service.metrics.changes_decoded += 1
-        if not self.registry.of_table(relation.schema, relation.name):
+        if not self.registry.watchers(relation.schema, relation.name):
             return
-        self._queue.append(Item(0, change, begin.commit_us, begin.xid, begin.final_lsn))
+        self._queue.append(Item(change, begin.commit_us, begin.xid, begin.final_lsn))
         if len(self._queue) >= self._settings.unseen_change_limit and self._stream:
             self._stream.pause()
 
@@ -279,7 +281,7 @@ class ChangeFeed:
         """Queue that tables were emptied."""
         self._last_commit_us = begin.commit_us
         for relation in truncate.relations:
-            if self.registry.of_table(relation.schema, relation.name):
+            if self.registry.watchers(relation.schema, relation.name):
                 self._queue.append(_Emptied(relation))
 
     def turn_ended(self) -> None:
@@ -330,7 +332,8 @@ class ChangeFeed:
             entry = self._queue[0]
             if isinstance(entry, _Emptied):
                 break
-            items.append(entry._replace(place=len(items)))
+            entry.place = len(items)
+            items.append(entry)
             self._queue.popleft()
         try:
             await self._deliver_batch(items)
@@ -359,45 +362,41 @@ class ChangeFeed:
 
     async def _letters_when_possible(
         self, items: list[Item], only: set[Subscription] | None
-    ) -> list[Letters]:
+    ) -> list[Letter]:
         attempt = 0
         while True:
             try:
-                return await self._letters(items, only)
+                letters: list[Letter] = []
+                for relation, some in by_relation(items):
+                    letters += await self._letters(relation, some, only)
             except (DatabaseUnavailableError, *CONNECT_ERRORS) as exc:
                 log.warning("changes wait for the database: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
+            else:
+                return letters
 
     async def _letters(
-        self, items: list[Item], only: set[Subscription] | None
-    ) -> list[Letters]:
-        letters: list[Letters] = []
-        for relation, some in by_relation(items).values():
-            subscriptions = [
-                subscription
-                for subscription in self.registry.of_table(
-                    relation.schema, relation.name
-                )
-                if only is None or subscription in only
-            ]
-            if not subscriptions:
-                continue
-            table = await self._table(relation)
-            if table is None:
-                text = f"{relation.schema}.{relation.name} does not exist any more"
-                letters += [Letters(s, (), len(some), text) for s in subscriptions]
-                continue
-            connection = await self.checker.connection()
-            batch = TableBatch(table, some, self.checker, connection, self._settings)
-            try:
-                letters += await batch.letters(subscriptions)
-            except asyncpg.PostgresError as exc:
-                if connection.is_closed():
-                    raise unavailable(exc) from exc
-                self._tables.pop(relation.oid, None)
-                letters += [Letters(s, (), len(some), str(exc)) for s in subscriptions]
-        return letters
+        self, relation: Relation, items: list[Item], only: set[Subscription] | None
+    ) -> list[Letter]:
+        watchers = self.registry.watchers(relation.schema, relation.name)
+        if only is not None:
+            watchers = TableWatchers(relation.schema, relation.name, only)
+        if not watchers:
+            return []
+        table = await self._table(relation)
+        if table is None:
+            reason = f"{relation.schema}.{relation.name} does not exist any more"
+            return _all_lost(watchers, len(items), reason)
+        connection = await self.checker.connection()
+        batch = TableBatch(table, items, connection, self._settings)
+        try:
+            return await write_letters(batch, watchers, self.checker)
+        except asyncpg.PostgresError as exc:
+            if connection.is_closed():
+                raise unavailable(exc) from exc
+            self._tables.pop(relation.oid, None)
+            return _all_lost(watchers, len(items), str(exc))
 
     async def _table(self, relation: Relation) -> Table | None:
         known = self._tables.get(relation.oid)
@@ -406,40 +405,44 @@ class ChangeFeed:
             known = self._tables[relation.oid] = relation, table
         return known[1]
 
-    def _post(self, letters: list[Letters], waiting: set[Subscription]) -> None:
-        frames: dict[Subscription, list[tuple[int, bytes]]] = {}
+    def _post(self, letters: list[Letter], waiting: set[Subscription]) -> None:
+        frames: dict[Subscription, Sequence[Frame]] = {}
         for letter in letters:
             subscription = letter.subscription
             if not subscription.is_live or subscription in waiting:
                 continue
-            if letter.failed:
-                self._tell_failure(subscription, letter)
-            if letter.frames:
-                if subscription in frames:
-                    merged = [*frames[subscription], *letter.frames]
-                    frames[subscription] = sorted(merged, key=lambda frame: frame[0])
-                else:
-                    frames[subscription] = list(letter.frames)
-        meter = self._service.quotas.changes
+            if letter.lost:
+                self._tell_loss(subscription, letter)
+            if subscription in frames:
+                merged = [*frames[subscription], *letter.frames]
+                frames[subscription] = sorted(merged, key=lambda frame: frame.place)
+            else:
+                frames[subscription] = letter.frames
+        meter, metrics = self._service.quotas.changes, self._service.metrics
+        joined: dict[int, bytes] = {}
         for subscription, some in frames.items():
+            if not some:
+                continue
             if meter.exceeded:
                 self._tell_over_quota(subscription, len(some))
                 continue
             meter.add(len(some))
-            self._service.metrics.changes_delivered += len(some)
-            socket = subscription.channel.socket
-            socket.send(b"".join([frame for _, frame in some]))
+            metrics.changes_delivered += len(some)
+            # Channels that share their frames share the joined bytes.
+            data = joined.get(id(some))
+            if data is None:
+                data = joined[id(some)] = b"".join([frame.data for frame in some])
+            subscription.channel.socket.send(data)
 
     def _lose(self, items: list[Item], reason: str) -> None:
-        for relation, some in by_relation(items).values():
-            for subscription in self.registry.of_table(relation.schema, relation.name):
-                self._tell_failure(
-                    subscription, Letters(subscription, (), len(some), reason)
-                )
+        for relation, some in by_relation(items):
+            watchers = self.registry.watchers(relation.schema, relation.name)
+            for letter in _all_lost(watchers, len(some), reason):
+                self._tell_loss(letter.subscription, letter)
 
-    def _tell_failure(self, subscription: Subscription, letter: Letters) -> None:
-        self._service.metrics.changes_lost += letter.failed
-        text = f"{letter.failed} changes could not be delivered: {letter.failure}"
+    def _tell_loss(self, subscription: Subscription, letter: Letter) -> None:
+        self._service.metrics.changes_lost += letter.lost
+        text = f"{letter.lost} changes could not be delivered: {letter.reason}"
         subscription.channel.system("error", EXTENSION, text)
 
     def _tell_over_quota(self, subscription: Subscription, count: int) -> None:
@@ -449,5 +452,13 @@ class ChangeFeed:
 
     def _announce_truncate(self, relation: Relation) -> None:
         text = f"{relation.schema}.{relation.name} was truncated"
-        for subscription in self.registry.of_table(relation.schema, relation.name):
+        watchers = self.registry.watchers(relation.schema, relation.name)
+        for subscription in watchers.subscriptions():
             subscription.channel.system("ok", EXTENSION, text)
+
+
+def _all_lost(watchers: TableWatchers, count: int, reason: str) -> list[Letter]:
+    return [
+        Letter(subscription, (), count, reason)
+        for subscription in watchers.subscriptions()
+    ]

@@ -1,379 +1,269 @@
-"""One batch of changes on its way to its subscribers.
+"""What each watcher of a table gets of a batch: judged by PostgreSQL, framed once.
 
-For each table of the batch: match the watches, let PostgreSQL judge what each set of
-claims may see, encode each change once per set of columns, frame it once per group of
-channels that get the same frames, and hand every channel its frames in commit order.
+All holders of claims of one role are judged together.  Each change is encoded once for
+each set of columns and framed once for all channels that get the same frames.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import asyncpg
-
-from harness.protocols.pgoutput import Change, Relation, Unchanged
 from harness.protocols.phoenix import Serializer, encode_json
 from harness.protocols.websocket import OP_TEXT, encode_frame
-from harness.servers.realtime.matching import Matcher
-from harness.servers.realtime.payloads import ErrorText, encode_change, encode_error
-from harness.servers.realtime.settings import RealtimeSettings
-from harness.servers.realtime.subscriptions import Subscription, Watch
-from harness.servers.realtime.tables import Table
-from harness.servers.realtime.visibility import (
-    Claims,
-    Question,
-    Verdict,
-    VisibilityChecker,
+from harness.servers.realtime.batch import NONE, Positions, TableBatch
+from harness.servers.realtime.payloads import (
+    NO_KEY,
+    UNAUTHORIZED,
+    ChangeEncoder,
+    refused,
 )
+from harness.servers.realtime.subscriptions import Subscription
+from harness.servers.realtime.visibility import Question, Verdict, VisibilityChecker
+from harness.servers.realtime.watchers import Holder, RoleWatchers, TableWatchers
 
-__all__ = ["Item", "Letters", "TableBatch", "by_relation"]
+__all__ = ["Frame", "Letter", "write_letters"]
 
 COLUMNS_SQL = """
 select a.attname from pg_catalog.pg_attribute a
 where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
     and has_column_privilege($2, $1, a.attnum, 'SELECT')
 """
-Positions = frozenset[int]
-NONE: Positions = frozenset()
 
 
-class Item(NamedTuple):
-    """One change with its place in the batch and its transaction."""
+class Frame(NamedTuple):
+    """A framed change and its place in the batch."""
 
     place: int
-    change: Change
-    commit_us: int
-    xid: int
-    commit_lsn: int
+    data: bytes
 
 
-class Letters(NamedTuple):
-    """What one channel gets: frames with their places, and rows that were lost."""
+class Letter(NamedTuple):
+    """What one channel gets of a table: frames, and how many changes were lost."""
 
     subscription: Subscription
-    frames: Sequence[tuple[int, bytes]]
-    failed: int
-    failure: str
+    frames: Sequence[Frame]
+    lost: int = 0
+    reason: str = ""
 
 
-@dataclass(slots=True)
-class _Group:
-    """Subscriptions that share role and claims, and the rows they ask about."""
-
-    role: str
-    claims_json: str
-    sub: str
-    members: list[Subscription] = field(default_factory=list)
-    wanted: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _View:
-    """What one group may see of the batch."""
-
-    columns: frozenset[str]
-    visible: Positions
-    old_rows: Positions
-    refused: Positions
-    failed: dict[int, str]
+async def write_letters(
+    batch: TableBatch, watchers: TableWatchers, checker: VisibilityChecker
+) -> list[Letter]:
+    """Return what each subscription gets of this table's changes."""
+    letters: list[Letter] = []
+    for role in watchers.roles.values():
+        wanted = [await batch.wanted(watches) for watches in role.kinds]
+        if not any(wanted):
+            continue
+        await batch.convert_values()
+        delivery = _RoleDelivery(batch, role, wanted)
+        await delivery.judge(checker)
+        letters += delivery.letters(watchers.newest_lsn)
+    return letters
 
 
-class TableBatch:
-    """The changes of one table within a batch."""
+class _RoleDelivery:
+    """A table's batch for the watchers of one role.
+
+    ``wanted`` are the rows that each kind of watches matches.
+    """
 
     def __init__(
-        self,
-        table: Table,
-        items: Sequence[Item],
-        checker: VisibilityChecker,
-        connection: asyncpg.Connection[asyncpg.Record],
-        settings: RealtimeSettings,
+        self, batch: TableBatch, role: RoleWatchers, wanted: list[Positions]
     ) -> None:
-        self._table = table
-        self._items = items
-        self._checker = checker
-        self._connection = connection
-        self._settings = settings
-        changes = [item.change for item in items]
-        self._matcher = Matcher(table, changes, connection)
-        self._rows = frozenset(
-            i for i, change in enumerate(changes) if change.operation != "DELETE"
-        )
-        self._deletes = frozenset(range(len(items))) - self._rows
-        # Old values can be judged where the log holds the whole old row.
-        decidable = table.has_row_security and not settings.compat
-        self._judged_old = frozenset(
-            i for i, change in enumerate(changes) if decidable and change.old_is_full
-        )
-        self._cast: dict[tuple[str, str], bytes] = {}
+        self._batch = batch
+        self._role = role
+        self._wanted = wanted
+        self._new = Verdict()
+        self._old = Verdict()
+        self._columns: frozenset[str] = frozenset()
+        self._refused = NONE
+        self._shared: dict[tuple[object, ...], list[Frame]] = {}
         self._data: dict[tuple[int, frozenset[str], bool], bytes] = {}
-
-    async def letters(self, subscriptions: Iterable[Subscription]) -> list[Letters]:
-        """Return what each subscription gets of this table's changes."""
-        watched: dict[Watch, Positions] = {}
-        groups: dict[tuple[str, str], _Group] = {}
-        for subscription in subscriptions:
-            await self._enlist(subscription, watched, groups)
-        by_role: defaultdict[str, list[_Group]] = defaultdict(list)
-        for group in groups.values():
-            if group.wanted:
-                by_role[group.role].append(group)
-        await self._convert_values(by_role)
-        letters: list[Letters] = []
-        for role, some in by_role.items():
-            views = await self._views(role, some)
-            letters += self._write(some, views, watched)
-        return letters
-
-    async def _enlist(
-        self,
-        subscription: Subscription,
-        watched: dict[Watch, Positions],
-        groups: dict[tuple[str, str], _Group],
-    ) -> None:
-        identity = subscription.identity
-        group = groups.get(identity.key)
-        if group is None:
-            group = _Group(identity.role, identity.claims_json, identity.sub)
-            groups[identity.key] = group
-        group.members.append(subscription)
-        relation = self._table.relation
-        for watch in subscription.watches:
-            if not watch.covers(relation.schema, relation.name):
-                continue
-            if watch not in watched:
-                watched[watch] = await self._matcher.positions(watch)
-            group.wanted |= watched[watch]
-
-    def _too_early(self, subscription: Subscription) -> Positions:
-        """Return the changes that were committed before it subscribed."""
-        since = subscription.since_lsn
-        if self._items[0].commit_lsn > since:
-            return NONE
-        return frozenset(
-            row for row, item in enumerate(self._items) if item.commit_lsn <= since
-        )
 
     # Judging --------------------------------------------------------------------------
 
-    async def _views(self, role: str, groups: list[_Group]) -> list[_View]:
-        has_key = bool(self._table.key)
-        judged = self._rows if has_key and self._table.has_row_security else NONE
-        new = await self._judge(role, groups, judged, is_old=False)
-        old = await self._judge(role, groups, self._judged_old, is_old=True)
-        columns = new.columns if judged else await self._columns(role)
-        key_is_readable = all(column.name in columns for column in self._table.key)
-        refused = self._rows if not (has_key and key_is_readable) else NONE
-        views = []
-        for position in range(len(groups)):
-            seen = new.visible.get(position, NONE) if judged else self._rows
-            seen_old = old.visible.get(position, NONE)
-            deletes = (self._deletes - self._judged_old) | (self._deletes & seen_old)
-            failed = {
-                row: failure.text
-                for verdict in (new, old)
-                for failure in verdict.failures
-                if failure.claims == position
-                for row in failure.rows
-                # An update whose old row was not judged is shown without it.
-                if verdict is new or row in self._deletes
-            }
-            views.append(
-                _View(columns, (seen | deletes) - refused, seen_old, refused, failed)
-            )
-        return views
+    async def judge(self, checker: VisibilityChecker) -> None:
+        """Ask PostgreSQL about rows, old rows and columns."""
+        batch = self._batch
+        self._new = await self._ask(checker, batch.judged, is_old=False)
+        self._old = await self._ask(checker, batch.judged_old, is_old=True)
+        self._columns = self._new.columns or await self._readable_columns()
+        key = batch.table.key
+        if not key or not all(column.name in self._columns for column in key):
+            self._refused = batch.rows
 
-    async def _judge(
-        self, role: str, groups: list[_Group], rows: Positions, *, is_old: bool
+    async def _ask(
+        self, checker: VisibilityChecker, judged: Positions, *, is_old: bool
     ) -> Verdict:
-        """Judge ``rows`` for each group; positions of the answer are the batch's."""
-        wanted = [sorted(rows & group.wanted) for group in groups]
-        asked = sorted({row for some in wanted for row in some})
+        asked = sorted(judged.intersection(NONE.union(*self._wanted)))
         if not asked:
             return Verdict()
-        index = {row: i for i, row in enumerate(asked)}
-        claims = [
-            Claims(
-                group.claims_json,
-                group.sub,
-                None if len(some) == len(asked) else tuple(index[row] for row in some),
-            )
-            for group, some in zip(groups, wanted, strict=True)
-        ]
-        subjects = [self._old(row) if is_old else self._key(row) for row in asked]
-        xids = () if is_old else sorted({self._items[row].xid for row in asked})
-        question = Question(self._table, role, subjects, xids, is_old)
-        verdict = await self._checker.check(question, claims)
-        return _renumbered(verdict, asked)
+        role, batch = self._role, self._batch
+        claims = role.claims
+        if not role.is_uniform:
+            index = {row: i for i, row in enumerate(asked)}
+            claims = [
+                holder.claims._replace(members=self._members(holder, index))
+                for holder in role.holders
+            ]
+        subject = batch.old_row_of if is_old else batch.key_of
+        question = Question(
+            batch.table,
+            role.role,
+            [subject(row) for row in asked],
+            () if is_old else sorted({batch.items[row].xid for row in asked}),
+            is_old,
+        )
+        verdict = await checker.check(question, claims)
+        return verdict.renumbered(asked)
 
-    async def _columns(self, role: str) -> frozenset[str]:
-        records = await self._connection.fetch(
-            COLUMNS_SQL, self._table.relation.oid, role
+    def _members(self, holder: Holder, index: dict[int, int]) -> tuple[int, ...]:
+        """Return which of the rows in question the holder asks about."""
+        rows = NONE.union(*(self._wanted[kind] for kind in holder.kinds))
+        return tuple(sorted(index[row] for row in rows if row in index))
+
+    async def _readable_columns(self) -> frozenset[str]:
+        records = await self._batch.connection.fetch(
+            COLUMNS_SQL, self._batch.table.relation.oid, self._role.role
         )
         return frozenset(record["attname"] for record in records)
 
-    def _key(self, position: int) -> tuple[str, ...]:
-        change = self._items[position].change
-        names = self._table.relation.columns
-        row = change.new or ()
-        return tuple(str(row[names.index(c.name)]) for c in self._table.key)
-
-    def _old(self, position: int) -> tuple[str, ...]:
-        """Return the old row as a JSON object that PostgreSQL can read back."""
-        change = self._items[position].change
-        members = []
-        names = self._table.relation.columns
-        for name, value in zip(names, change.old or (), strict=True):
-            column = self._table.by_name.get(name)
-            if column is None or value is None or isinstance(value, Unchanged):
-                continue
-            # JSON columns take JSON; everything else its own text.
-            text = value.encode() if column.form == "verbatim" else encode_json(value)
-            members.append(encode_json(name) + b":" + text)
-        return ((b"{" + b",".join(members) + b"}").decode(),)
-
-    async def _convert_values(self, by_role: dict[str, list[_Group]]) -> None:
-        """Let PostgreSQL write the JSON of values that only it can write."""
-        if not by_role:
-            return
-        names = self._table.relation.columns
-        texts: defaultdict[str, set[str]] = defaultdict(set)
-        for index, name in enumerate(names):
-            column = self._table.by_name.get(name)
-            if column is None or column.form != "sql":
-                continue
-            for item in self._items:
-                for row in (item.change.new, item.change.old):
-                    if row is not None and isinstance(value := row[index], str):
-                        texts[column.sql_type].add(value)
-        for sql_type, values in texts.items():
-            records = await self._connection.fetch(
-                f"select t, to_jsonb(t::{sql_type})::text as j"
-                " from unnest($1::text[]) as t",
-                list(values),
-            )
-            for record in records:
-                self._cast[sql_type, record["t"]] = record["j"].encode()
-
     # Writing --------------------------------------------------------------------------
 
-    def _write(
-        self,
-        groups: list[_Group],
-        views: list[_View],
-        watched: dict[Watch, Positions],
-    ) -> list[Letters]:
-        letters = []
-        # Channels that would get the same frames share them.
-        shared: dict[tuple[object, ...], list[tuple[int, bytes]]] = {}
-        for group, view in zip(groups, views, strict=True):
-            shared_rows = view.visible | view.refused
-            for subscription in group.members:
-                early = self._too_early(subscription)
-                shown = shared_rows - early
-                matches = [
-                    (watch, found)
-                    # Later bindings come first, as on the hosted service.
-                    for watch in reversed(subscription.watches)
-                    if watch in watched and (found := watched[watch] & shown)
-                ]
-                failed = {
-                    row: text
-                    for row, text in view.failed.items()
-                    if row not in early
-                    and any(row in watched.get(w, NONE) for w in subscription.watches)
-                }
-                if not matches and not failed:
+    def letters(self, newest_lsn: int) -> list[Letter]:
+        """Return what each subscription of the role gets.
+
+        Nobody subscribed after ``newest_lsn``.
+        """
+        batch = self._batch
+        some_are_early = batch.items[0].commit_lsn <= newest_lsn
+        # What no policy judged is there for everybody.
+        open_rows = batch.rows - batch.judged | batch.deletes - batch.judged_old
+        open_rows |= self._refused
+        failures = self._failures()
+        positions: Iterable[int] = range(len(self._role.holders))
+        if not open_rows:
+            positions = {*self._new.visible, *self._old.visible, *failures}
+        letters: list[Letter] = []
+        for position in positions:
+            seen = self._new.visible.get(position, NONE)
+            old = self._old.visible.get(position, NONE)
+            failed = failures.get(position, {})
+            for cohort in self._role.holders[position].cohorts:
+                rows = self._rows(cohort.kind, open_rows, seen, old)
+                if not rows and not failed:
                     continue
-                channel = subscription.channel
-                key = (
-                    channel.topic,
-                    channel.socket.serializer,
-                    channel.legacy,
-                    tuple(matches),
-                    view.columns,
-                    view.old_rows,
-                    view.refused,
-                )
-                frames = shared.get(key)
-                if frames is None:
-                    frames = shared[key] = self._frames(subscription, matches, view)
-                text = next(iter(failed.values()), "")
-                letters.append(Letters(subscription, frames, len(failed), text))
+                for member in cohort.members:
+                    before = batch.before(member) if some_are_early else NONE
+                    letters.append(
+                        self._letter(member, cohort.kind, rows - before, old)
+                    )
+                    if failed:
+                        lost = {
+                            row: text
+                            for row, text in failed.items()
+                            if row in self._wanted[cohort.kind] and row not in before
+                        }
+                        letters.append(_lost(member, lost))
         return letters
 
+    def _failures(self) -> dict[int, dict[int, str]]:
+        """Return the rows that could not be judged, by holder."""
+        failed: defaultdict[int, dict[int, str]] = defaultdict(dict)
+        for verdict in (self._new, self._old):
+            for failure in verdict.failures:
+                for row in failure.rows:
+                    # An update whose old row was not judged is shown without it.
+                    if verdict is self._new or row in self._batch.deletes:
+                        failed[failure.claims][row] = failure.text
+        return failed
+
+    def _rows(
+        self, kind: int, open_rows: Positions, seen: Positions, old: Positions
+    ) -> Positions:
+        rows = seen | open_rows if open_rows else seen
+        if old:
+            rows |= self._batch.deletes & old
+        return self._wanted[kind] & rows
+
+    def _letter(
+        self, member: Subscription, kind: int, rows: Positions, old: Positions
+    ) -> Letter:
+        channel = member.channel
+        serializer = channel.socket.serializer
+        key = (channel.topic, serializer, channel.legacy, kind, rows, old)
+        frames = self._shared.get(key)
+        if frames is None:
+            frames = self._shared[key] = self._frames(member, kind, rows, old)
+        return Letter(member, frames)
+
     def _frames(
-        self,
-        subscription: Subscription,
-        matches: list[tuple[Watch, Positions]],
-        view: _View,
-    ) -> list[tuple[int, bytes]]:
-        by_row: defaultdict[int, dict[tuple[str, ...] | None, list[int]]]
-        by_row = defaultdict(dict)
-        # Whole rows go before selections of columns.
-        for watch, found in sorted(matches, key=lambda m: m[0].columns is not None):
-            for row in found:
-                by_row[row].setdefault(watch.columns, []).append(watch.id)
-        channel = subscription.channel
+        self, member: Subscription, kind: int, rows: Positions, old: Positions
+    ) -> list[Frame]:
+        channel = member.channel
+        serializer = channel.socket.serializer
         frames = []
-        for row in sorted(by_row):
-            item = self._items[row]
-            for columns, ids in by_row[row].items():
-                data = self._encoded(row, columns, view)
-                text = _message(
-                    channel.socket.serializer,
-                    channel.topic,
-                    item.change.operation if channel.legacy else None,
-                    ids,
-                    data,
-                )
-                frames.append((item.place, encode_frame(OP_TEXT, text)))
+        ids_of_row = self._ids(kind, rows)
+        for row in sorted(rows):
+            item = self._batch.items[row]
+            legacy_event = item.change.operation if channel.legacy else None
+            for columns, ids in ids_of_row[row].items():
+                data = self._encoded(row, columns, row in old)
+                text = _message(serializer, channel.topic, legacy_event, ids, data)
+                frames.append(Frame(item.place, encode_frame(OP_TEXT, text)))
         return frames
 
+    def _ids(
+        self, kind: int, rows: Positions
+    ) -> dict[int, dict[tuple[str, ...] | None, list[int]]]:
+        """Return for each row the ids that match, by the columns they ask for."""
+        by_row: dict[int, dict[tuple[str, ...] | None, list[int]]]
+        by_row = {row: {} for row in rows}
+        # Later bindings come first, but whole rows before selections of columns.
+        latest_first = self._role.kinds[kind][::-1]
+        for watch in sorted(latest_first, key=lambda w: w.columns is not None):
+            for row in self._batch.matcher.known(watch) & rows:
+                by_row[row].setdefault(watch.columns, []).append(watch.id)
+        return by_row
+
     def _encoded(
-        self, row: int, selection: tuple[str, ...] | None, view: _View
+        self, row: int, selection: tuple[str, ...] | None, old_is_visible: bool
     ) -> bytes:
-        item = self._items[row]
-        if row in view.refused:
-            error = ErrorText.UNAUTHORIZED if self._table.key else ErrorText.NO_KEY
-            return encode_error(item.change, self._table, error)
-        columns = view.columns
+        batch, table = self._batch, self._batch.table
+        item = batch.items[row]
+        if row in self._refused:
+            return refused(item.change, UNAUTHORIZED if table.key else NO_KEY)
+        columns = self._columns
         if selection is not None:
-            keys = {column.name for column in self._table.key}
-            columns = columns & (keys | set(selection))
-        old_row = not self._table.has_row_security or row in view.old_rows
-        if self._settings.compat and item.change.operation == "UPDATE":
-            old_row = True
-        cached = self._data.get((row, columns, old_row))
-        if cached is None:
-            cached = self._data[row, columns, old_row] = encode_change(
-                item.change,
-                self._table,
-                item.commit_us,
-                columns,
-                old_row=old_row,
-                max_bytes=self._settings.max_record_bytes,
-                cast=self._cast,
+            columns &= {column.name for column in table.key} | set(selection)
+        shows_old = not table.has_row_security or old_is_visible
+        if batch.settings.compat and item.change.operation == "UPDATE":
+            shows_old = True
+        key = row, columns, shows_old
+        data = self._data.get(key)
+        if data is None:
+            encoder = self._encoder(columns)
+            data = self._data[key] = encoder.encode(
+                item.change, item.commit_us, old_row=shows_old
             )
-        return cached
+        return data
+
+    def _encoder(self, columns: frozenset[str]) -> ChangeEncoder:
+        table = self._batch.table
+        encoder = table.encoders.get(columns)
+        if encoder is None:
+            limit = self._batch.settings.max_record_bytes
+            encoder = ChangeEncoder(table, columns, table.cast, limit)
+            table.encoders[columns] = encoder
+        assert isinstance(encoder, ChangeEncoder)
+        return encoder
 
 
-def _renumbered(verdict: Verdict, asked: list[int]) -> Verdict:
-    """Return ``verdict`` with positions in the batch instead of among those asked."""
-    return Verdict(
-        columns=verdict.columns,
-        visible={
-            claims: frozenset(asked[row] for row in rows)
-            for claims, rows in verdict.visible.items()
-        },
-        failures=[
-            failure._replace(rows=tuple(asked[row] for row in failure.rows))
-            for failure in verdict.failures
-        ],
-    )
+def _lost(member: Subscription, lost: dict[int, str]) -> Letter:
+    return Letter(member, (), len(lost), next(iter(lost.values()), ""))
 
 
 def _message(
@@ -387,12 +277,3 @@ def _message(
         return serializer.push(None, topic, legacy_event, data)
     payload = b'{"ids":%b,"data":%b}' % (encode_json(ids), data)
     return serializer.push(None, topic, "postgres_changes", payload)
-
-
-def by_relation(items: Iterable[Item]) -> dict[int, tuple[Relation, list[Item]]]:
-    """Return the items of a batch by table, each table's in commit order."""
-    found: dict[int, tuple[Relation, list[Item]]] = {}
-    for item in items:
-        relation = item.change.relation
-        found.setdefault(id(relation), (relation, []))[1].append(item)
-    return found

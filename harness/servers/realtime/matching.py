@@ -50,14 +50,22 @@ class Matcher:
         self._all = frozenset(range(len(changes)))
         self._by_event: dict[str, Positions] = {ANY: self._all}
         self._by_filter: dict[Filter, Positions] = {}
+        self._by_watch: dict[Watch, Positions] = {}
         self._values: dict[str, list[str | Unchanged | None]] = {}
 
     async def positions(self, watch: Watch) -> Positions:
         """Return the positions of the changes that ``watch`` is to see."""
-        positions = self._of_event(watch.event)
-        for condition in watch.filters:
-            positions &= await self._of_filter(condition)
+        positions = self._by_watch.get(watch)
+        if positions is None:
+            positions = self._of_event(watch.event)
+            for condition in watch.filters:
+                positions &= await self._of_filter(condition)
+            self._by_watch[watch] = positions
         return positions
+
+    def known(self, watch: Watch) -> Positions:
+        """Return what :meth:`positions` found for ``watch``."""
+        return self._by_watch[watch]
 
     def _of_event(self, event: str) -> Positions:
         found = self._by_event.get(event)

@@ -7,7 +7,7 @@ refusals are those of the hosted service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Subscription",
     "SubscriptionError",
-    "SubscriptionRegistry",
     "Watch",
     "check_watches",
     "read_watches",
@@ -123,43 +122,6 @@ class Subscription:
         self.watches = watches
         self.since_lsn = since_lsn
         self.is_live = True
-
-
-class SubscriptionRegistry:
-    """All live subscriptions of a project, looked up by table."""
-
-    def __init__(self) -> None:
-        self._all: dict[Subscription, None] = {}
-        self._by_table: dict[tuple[str, str], list[Subscription]] = {}
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[Subscription]:
-        return iter(self._all)
-
-    def add(self, subscription: Subscription) -> None:
-        """Match ``subscription`` from the next batch on."""
-        self._all[subscription] = None
-        self._by_table.clear()
-
-    def remove(self, subscription: Subscription) -> None:
-        """Match it no more; batches under way skip it as well."""
-        subscription.is_live = False
-        if self._all.pop(subscription, self) is None:
-            self._by_table.clear()
-
-    def of_table(self, schema: str, table: str) -> list[Subscription]:
-        """Return the subscriptions with a watch on a table."""
-        found = self._by_table.get((schema, table))
-        if found is None:
-            found = [
-                subscription
-                for subscription in self._all
-                if any(watch.covers(schema, table) for watch in subscription.watches)
-            ]
-            self._by_table[schema, table] = found
-        return found
 
 
 def read_watches(bindings: Iterable[Binding]) -> tuple[Watch, ...]:

@@ -84,7 +84,11 @@ class Column:
 
 @dataclass(slots=True)
 class Table:
-    """A published table; ``key`` holds the primary key's columns in index order."""
+    """A published table; ``key`` holds the primary key's columns in index order.
+
+    ``key_places`` are their places in the stream's rows.  ``predicates``, ``encoders``
+    and ``cast`` are what others derive from the table and keep as long as it holds.
+    """
 
     relation: Relation
     columns: tuple[Column, ...]
@@ -92,7 +96,10 @@ class Table:
     has_row_security: bool
     is_partitioned: bool
     by_name: dict[str, Column]
+    key_places: tuple[int, ...]
     predicates: dict[Any, Any] = field(default_factory=dict)
+    encoders: dict[frozenset[str], Any] = field(default_factory=dict)
+    cast: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     @property
     def qualified_name(self) -> str:
@@ -127,6 +134,11 @@ async def load_table(
         has_row_security=found["relrowsecurity"],
         is_partitioned=found["relkind"] == b"p",
         by_name={column.name: column for column in columns},
+        key_places=tuple(
+            relation.columns.index(column.name)
+            for column in key
+            if column.name in relation.columns
+        ),
     )
 
 

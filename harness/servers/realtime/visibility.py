@@ -44,8 +44,7 @@ log = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """Claims to judge by; ``members`` are the rows in question, ``None`` for all."""
 
     json: str
@@ -73,6 +72,24 @@ class Verdict:
     present: frozenset[int] = frozenset()
     visible: dict[int, frozenset[int]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+
+    def renumbered(self, names: Sequence[int]) -> Verdict:
+        """Return the verdict with the row at position ``i`` called ``names[i]``."""
+        if all(i == name for i, name in enumerate(names)):
+            return self
+        renamed: dict[frozenset[int], frozenset[int]] = {}
+        for rows in self.visible.values():
+            if rows not in renamed:
+                renamed[rows] = frozenset(names[row] for row in rows)
+        return Verdict(
+            columns=self.columns,
+            present=frozenset(names[row] for row in self.present),
+            visible={who: renamed[rows] for who, rows in self.visible.items()},
+            failures=[
+                failure._replace(rows=tuple(names[row] for row in failure.rows))
+                for failure in self.failures
+            ],
+        )
 
 
 class Question(NamedTuple):

@@ -64,7 +64,8 @@ def test_relation_is_remembered(decoder: Decoder) -> None:
 def test_insert(decoder: Decoder) -> None:
     data = b"I" + struct.pack("!I", 77) + b"N" + row("1", None)
     relation = decoder.relations[77]
-    assert decoder.decode(data) == Change("INSERT", relation, ("1", None), None, False)
+    change = Change("INSERT", relation, ("1", None), None, False, len(data))
+    assert decoder.decode(data) == change
 
 
 @pytest.mark.parametrize("old", [None, b"K", b"O"])

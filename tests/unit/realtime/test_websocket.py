@@ -51,25 +51,25 @@ def test_fragments_are_joined_around_control_frames() -> None:
     assert MessageDecoder(LIMIT).feed(data) == [(OP_PING, b"ping"), (OP_TEXT, b"abc")]
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (Frame(Opcode.TEXT, b"x").serialize(mask=False), 1002),
-        (b"\xc1\x80abcd", 1002),  # a reserved bit
-        (b"\x83\x80abcd", 1002),  # a reserved opcode
-        (b"\x8b\x80abcd", 1002),  # a reserved control opcode
-        (b"\x09\x80abcd", 1002),  # a fragmented ping
-        (b"\x89\xfe\x00\x7eabcd", 1002),  # a ping of 126 bytes
-        (client_frame(b"x", Opcode.CONT), 1002),
-        (client_frame(b"a", fin=False) + client_frame(b"b"), 1002),
-        (client_frame(b"x" * (LIMIT + 1))[:20], 1009),
-        (
-            client_frame(b"x" * LIMIT, fin=False) + client_frame(b"x", Opcode.CONT),
-            1009,
-        ),
-        (b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", 1009),
-    ],
-)
+BROKEN = {
+    "not masked": (Frame(Opcode.TEXT, b"x").serialize(mask=False), 1002),
+    "reserved bit": (b"\xc1\x80abcd", 1002),
+    "reserved opcode": (b"\x83\x80abcd", 1002),
+    "reserved control opcode": (b"\x8b\x80abcd", 1002),
+    "fragmented ping": (b"\x09\x80abcd", 1002),
+    "ping of 126 bytes": (b"\x89\xfe\x00\x7eabcd", 1002),
+    "continuation of nothing": (client_frame(b"x", Opcode.CONT), 1002),
+    "message in a message": (client_frame(b"a", fin=False) + client_frame(b"b"), 1002),
+    "too large": (client_frame(b"x" * (LIMIT + 1))[:20], 1009),
+    "too large together": (
+        client_frame(b"x" * LIMIT, fin=False) + client_frame(b"x", Opcode.CONT),
+        1009,
+    ),
+    "absurd length": (b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", 1009),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN.keys())
 def test_broken_frames_name_their_close_code(data: bytes, code: int) -> None:
     with pytest.raises(WebSocketError) as caught:
         MessageDecoder(LIMIT).feed(data)

@@ -1,0 +1,519 @@
+"""Realtime: fan-out, joins, memory, changes behind policies, visibility.
+
+Clients are as thin as a socket and live in this process; CPU is read from the server's
+and PostgreSQL's processes, so the generator's own work is not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from harness.bench.registry.measure import measure
+from harness.bench.registry.result import BenchResult
+from harness.db.address import DatabaseAddress
+from harness.errors import StackError
+from harness.load.cpu import CpuMeter, CpuUse
+from harness.load.histogram import LatencyHistogram
+from harness.load.target import Target
+from harness.load.websocket_client import (
+    OP_BINARY,
+    OP_TEXT,
+    WebSocketClient,
+    connect_client,
+)
+from harness.protocols.pgoutput import Relation
+from harness.servers.realtime.tables import load_table
+from harness.servers.realtime.visibility import Claims, Question, VisibilityChecker
+
+__all__ = ["run"]
+
+NAME = "realtime"
+DEADLINE_S = 60.0
+MANY = 1000
+SOME = 200
+FEW = 10
+IN_FLIGHT = 10
+DELIVERIES = 200_000
+CHANGES = 10_000
+ROWS_A_STATEMENT = 100
+CALLS = 20
+IDLE_S = 3.0
+STAMP = "sent_s"
+PACED_MESSAGES = 100
+PACE_S = 0.02
+CONNECTIONS_AT_ONCE = 50
+TOPIC = "realtime:bench"
+PAYLOAD = orjson.dumps({"n": 1, "text": "x" * 80})
+Payload = Callable[[int], dict[str, Any]]
+SETUP = (
+    """create table if not exists public.bench_rows (
+        id bigint generated always as identity primary key,
+        owner uuid not null, sent_s float8, body text)""",
+    "alter table public.bench_rows enable row level security",
+    "grant select on public.bench_rows to authenticated",
+    """do $$ begin
+        if not exists (select from pg_policies where tablename = 'bench_rows') then
+            create policy own on public.bench_rows for select to authenticated
+                using (owner = (select auth.uid()));
+            create policy hear on realtime.messages for select to authenticated
+                using (true);
+            alter publication supabase_realtime add table public.bench_rows;
+        end if;
+    end $$""",
+)
+
+
+INSERT_ONE = "insert into public.bench_rows (owner, sent_s) values ($1, $2)"
+INSERT_MANY = """
+insert into public.bench_rows (owner, body)
+select lpad(to_hex(i % $2 + 1), 32, '0')::uuid, repeat('x', 80)
+from generate_series(1, $1) i
+"""
+NEWEST_SQL = """
+select id, 'public.bench_rows'::regclass::oid as oid from public.bench_rows
+order by id desc limit $1
+"""
+WATCH = {"event": "*", "schema": "public", "table": "bench_rows"}
+
+
+async def run(target: Target) -> list[BenchResult]:
+    """Measure Realtime of ``target``; a remote one without what needs its database."""
+    results = [
+        await _fan_out(target, SOME, reference="13.7 us, 109,000/s"),
+        await _fan_out(target, MANY, goal_us=3.0, reference="16-18 us, 90,000/s"),
+        await _paced(target, MANY, reference="p50 8.1 ms at half load"),
+        await _memory(target),
+        await _joins(target, private=False, goal_per_s=4000, reference="1,600-1,860/s"),
+    ]
+    database = target.database
+    if database is None or not target.jwt_secret:
+        return results
+    async with _connected(database) as connection:
+        for statement in SETUP:
+            await connection.execute(statement)
+    return [
+        *results,
+        await _joins(target, private=True, goal_per_s=1500, reference="430/s"),
+        await _stored_broadcasts(target, database),
+        await _change_latency(target, database, SOME),
+        await _change_rate(
+            target, database, FEW, goal_per_s=20_000, reference="900-1,196/s"
+        ),
+        await _change_rate(target, database, SOME, goal_per_s=5000, reference="182/s"),
+        await _visibility(target, database, 100, 5.0),
+        await _visibility(target, database, 1, 60.0),
+    ]
+
+
+# Clients ------------------------------------------------------------------------------
+
+
+class Member:
+    """A client that joined one topic; ``on_message`` gets every later payload."""
+
+    __slots__ = ("_live", "_socket", "_wants_changes", "on_message")
+
+    def __init__(self, on_message: Callable[[bytes], None]) -> None:
+        self.on_message = on_message
+        self._socket: WebSocketClient | None = None
+        self._live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wants_changes = False
+
+    async def join(self, url: str, topic: str, **payload: Any) -> None:
+        """Connect and join; returns once the channel is live."""
+        self._socket = await connect_client(url, self._on_frame, self._on_lost)
+        config = payload.setdefault("config", {})
+        self._wants_changes = bool(config.get("postgres_changes"))
+        message = orjson.dumps(["1", "1", topic, "phx_join", payload])
+        self._socket.send(OP_TEXT, message)
+        await self._live
+
+    def broadcast(self, topic: str, payload: bytes) -> None:
+        """Push one binary broadcast."""
+        names = (b"1", b"2", topic.encode(), b"e", b"")
+        head = bytes((3, *map(len, names), 1))
+        assert self._socket is not None
+        self._socket.send(OP_BINARY, b"".join((head, *names, payload)))
+
+    def close(self) -> None:
+        """Leave."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _on_frame(self, opcode: int, payload: bytes) -> None:
+        if self._live.done():
+            self.on_message(payload)
+            return
+        _, _, _, event, body = orjson.loads(payload)
+        if body.get("status") == "error":
+            self._live.set_exception(StackError(str(body), service=NAME))
+        elif event == ("system" if self._wants_changes else "phx_reply"):
+            self._live.set_result(None)
+
+    def _on_lost(self, code: int) -> None:
+        if not self._live.done():
+            lost = StackError(f"connection lost with code {code}", service=NAME)
+            self._live.set_exception(lost)
+
+
+class Tally:
+    """Counts messages of all members; :meth:`reach` waits for a number of them.
+
+    ``read`` is called with each message as well.
+    """
+
+    def __init__(self, read: Callable[[bytes], None] | None = None) -> None:
+        self.count = 0
+        self._read = read
+        self._goal = 0
+        self._reached = asyncio.Event()
+
+    def add(self, payload: bytes) -> None:
+        """Count one message."""
+        self.count += 1
+        if self._read is not None:
+            self._read(payload)
+        if self.count == self._goal:
+            self._reached.set()
+
+    async def reach(self, goal: int) -> None:
+        """Wait until ``goal`` messages were counted; raises when they do not come."""
+        self._goal = goal
+        self._reached.clear()
+        if self.count >= goal:
+            return
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._reached.wait()
+        except TimeoutError as exc:
+            message = f"{goal - self.count} of {goal} messages did not come"
+            raise StackError(message, service=NAME) from exc
+
+
+@asynccontextmanager
+async def _members(
+    target: Target,
+    count: int,
+    on_message: Callable[[bytes], None],
+    payload: Payload | None = None,
+) -> AsyncIterator[list[Member]]:
+    members = [Member(on_message) for _ in range(count)]
+    limit = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
+
+    async def join(index: int) -> None:
+        async with limit:
+            arguments = (payload or _anonymous)(index)
+            await members[index].join(target.websocket_url(), TOPIC, **arguments)
+
+    try:
+        await asyncio.gather(*map(join, range(count)))
+        yield members
+    finally:
+        for member in members:
+            member.close()
+
+
+def _user_id(index: int) -> str:
+    return str(UUID(int=index + 1))
+
+
+def _anonymous(index: int) -> dict[str, Any]:
+    return {}
+
+
+def _as_user(target: Target, **config: Any) -> Payload:
+    tokens: dict[int, str] = {}
+
+    def payload(index: int) -> dict[str, Any]:
+        if index not in tokens:
+            tokens[index] = target.user_token(_user_id(index))
+        return {"config": config, "access_token": tokens[index]}
+
+    return payload
+
+
+# Broadcasts ---------------------------------------------------------------------------
+
+
+async def _fan_out(
+    target: Target, subscribers: int, *, goal_us: float = 0.0, reference: str
+) -> BenchResult:
+    tally = Tally()
+    async with _members(target, subscribers, tally.add) as members:
+        senders = members[:IN_FLIGHT]
+        rounds = DELIVERIES // (subscribers * IN_FLIGHT)
+
+        async def action() -> int:
+            began = tally.count
+            for number in range(1, rounds + 1):
+                for sender in senders:
+                    sender.broadcast(TOPIC, PAYLOAD)
+                # Nobody hears what it said itself.
+                await tally.reach(began + number * IN_FLIGHT * (subscribers - 1))
+            return rounds * IN_FLIGHT * (subscribers - 1)
+
+        return await measure(
+            target,
+            name=NAME,
+            operation=f"delivery to {subscribers:,}, {IN_FLIGHT} broadcasts in flight",
+            action=action,
+            reference=reference,
+            goal=f"at most {goal_us:g} us of server CPU" if goal_us else "",
+            met=(lambda r: r.server_cpu_us_per_op <= goal_us) if goal_us else None,
+        )
+
+
+async def _paced(target: Target, subscribers: int, *, reference: str) -> BenchResult:
+    latencies = LatencyHistogram()
+    tally = Tally(_timed(latencies))
+    async with _members(target, subscribers, tally.add) as members:
+        meter = CpuMeter(target)
+        async for number in _pace(PACED_MESSAGES):
+            members[number % FEW].broadcast(TOPIC, _stamped())
+        await tally.reach(PACED_MESSAGES * (subscribers - 1))
+        return _latency_result(
+            f"broadcast to {subscribers:,} every {PACE_S * 1000:.0f} ms",
+            latencies,
+            meter.read(),
+            reference=reference,
+        )
+
+
+async def _stored_broadcasts(target: Target, database: DatabaseAddress) -> BenchResult:
+    latencies = LatencyHistogram()
+    tally = Tally(_timed(latencies))
+    private = _as_user(target, private=True)
+    async with (
+        _members(target, SOME, tally.add, private),
+        _connected(database) as connection,
+    ):
+        meter = CpuMeter(target)
+        async for _ in _pace(PACED_MESSAGES):
+            await connection.execute(
+                "select realtime.send($1, 'e', 'bench')", _stamped().decode()
+            )
+        await tally.reach(PACED_MESSAGES * SOME)
+        return _latency_result(
+            f"broadcast from the database to {SOME}",
+            latencies,
+            meter.read(),
+            reference="p50 2.8 ms, p99 4.2 ms",
+            goal_ms=(2.0, 4.0),
+        )
+
+
+# Joins and memory ---------------------------------------------------------------------
+
+
+async def _joins(
+    target: Target, *, private: bool, goal_per_s: float, reference: str
+) -> BenchResult:
+    payload = _as_user(target, private=True) if private else _anonymous
+    for index in range(MANY):
+        payload(index)  # tokens are minted before the clock runs
+
+    async def action() -> int:
+        async with _members(target, MANY, lambda _: None, payload):
+            return MANY
+
+    return await measure(
+        target,
+        name=NAME,
+        operation=f"connect and join{' a private topic' if private else ''}",
+        action=action,
+        reference=reference,
+        goal=f"{goal_per_s:,.0f}/s on one core of the server",
+        met=lambda r: r.server_cpu_s * goal_per_s <= r.ops,
+    )
+
+
+async def _memory(target: Target) -> BenchResult:
+    before = CpuMeter(target).read()
+    async with _members(target, MANY, lambda _: None):
+        meter = CpuMeter(target)
+        await asyncio.sleep(IDLE_S)
+        idle = meter.read()
+    grown_kib = (idle.server_rss_mib - before.server_rss_mib) * 1024 / MANY
+    return BenchResult(
+        name=NAME,
+        operation=f"second of a joined connection at rest, {MANY:,} of them",
+        ops=int(MANY * IDLE_S),
+        wall_s=idle.wall_s,
+        server_cpu_s=idle.server_s,
+        server_rss_mib=idle.server_rss_mib,
+        reference="65-109 KiB a connection",
+        goal="at most 15 KiB a connection",
+        met=grown_kib <= 15,
+        note=f"the server grew by {grown_kib:.1f} KiB a connection",
+    )
+
+
+# Changes ------------------------------------------------------------------------------
+
+
+async def _change_latency(
+    target: Target, database: DatabaseAddress, subscribers: int
+) -> BenchResult:
+    latencies = LatencyHistogram()
+    tally = Tally(_timed(latencies))
+    watching = _as_user(target, postgres_changes=[WATCH])
+    async with (
+        _members(target, subscribers, tally.add, watching),
+        _connected(database) as connection,
+    ):
+        meter = CpuMeter(target)
+        async for number in _pace(PACED_MESSAGES):
+            owner = _user_id(number % subscribers)
+            await connection.execute(INSERT_ONE, owner, time.perf_counter())
+        await tally.reach(PACED_MESSAGES)
+        return _latency_result(
+            f"commit to delivery, {subscribers} distinct claims",
+            latencies,
+            meter.read(),
+            reference="p50 265 ms, p99 over 500 ms",
+            goal_ms=(5.0, 25.0),
+        )
+
+
+async def _change_rate(
+    target: Target,
+    database: DatabaseAddress,
+    subscribers: int,
+    *,
+    goal_per_s: float,
+    reference: str,
+) -> BenchResult:
+    tally = Tally()
+    watching = _as_user(target, postgres_changes=[WATCH])
+    async with (
+        _members(target, subscribers, tally.add, watching),
+        _connected(database) as connection,
+    ):
+
+        async def action() -> int:
+            began = tally.count
+            for _ in range(CHANGES // ROWS_A_STATEMENT):
+                await connection.execute(INSERT_MANY, ROWS_A_STATEMENT, subscribers)
+            await tally.reach(began + CHANGES)
+            return CHANGES
+
+        return await measure(
+            target,
+            name=NAME,
+            operation=f"change behind an owner policy, {subscribers} subscribers",
+            action=action,
+            rounds=3,
+            reference=reference,
+            goal=f"{goal_per_s:,.0f}/s",
+            met=lambda r: r.ops_per_s >= goal_per_s,
+        )
+
+
+async def _visibility(
+    target: Target, database: DatabaseAddress, rows: int, goal_us: float
+) -> BenchResult:
+    """Judge a batch for many claims on a connection of our own."""
+    checker = VisibilityChecker(database, 10_000)
+    async with _connected(database) as connection:
+        records = await connection.fetch(NEWEST_SQL, rows)
+        relation = Relation(
+            records[0]["oid"], "public", "bench_rows", "d", ("id",), (20,), (True,)
+        )
+        table = await load_table(await checker.connection(), relation)
+    assert table is not None
+    keys = [(str(record["id"]),) for record in records]
+    claims = [
+        Claims(orjson.dumps({"sub": sub, "role": "authenticated"}).decode(), sub)
+        for sub in map(_user_id, range(SOME if rows > 1 else 1))
+    ]
+    question = Question(table, "authenticated", keys, ())
+
+    async def action() -> int:
+        for _ in range(CALLS):
+            await checker.check(question, claims)
+        return CALLS * rows * len(claims)
+
+    try:
+        return await measure(
+            target,
+            name=NAME,
+            operation=f"visibility check, {rows} rows for {len(claims)} claims",
+            action=action,
+            goal=f"at most {goal_us:g} us of wall time",
+            met=lambda r: r.wall_us_per_op <= goal_us,
+        )
+    finally:
+        await checker.close()
+
+
+# Parts --------------------------------------------------------------------------------
+
+
+def _stamped() -> bytes:
+    return orjson.dumps({STAMP: time.perf_counter(), "text": "x" * 80})
+
+
+def _timed(latencies: LatencyHistogram) -> Callable[[bytes], None]:
+    """Return a reader of the stamp in a message of any form."""
+    mark = f'"{STAMP}":'.encode()
+
+    def read(payload: bytes) -> None:
+        start = payload.index(mark) + len(mark)
+        ends = (payload.find(end, start) for end in (b",", b"}"))
+        sent_s = float(payload[start : min(end for end in ends if end > 0)])
+        latencies.record_us(int((time.perf_counter() - sent_s) * 1e6))
+
+    return read
+
+
+async def _pace(count: int) -> AsyncIterator[int]:
+    began_s = time.perf_counter()
+    for number in range(count):
+        await asyncio.sleep(max(0.0, began_s + number * PACE_S - time.perf_counter()))
+        yield number
+
+
+def _latency_result(
+    operation: str,
+    latencies: LatencyHistogram,
+    use: CpuUse,
+    *,
+    reference: str,
+    goal_ms: tuple[float, float] | None = None,
+) -> BenchResult:
+    latency = latencies.summary()
+    met, goal = None, ""
+    if goal_ms is not None:
+        met = latency.p50_ms <= goal_ms[0] and latency.p99_ms <= goal_ms[1]
+        goal = f"p50 at most {goal_ms[0]:g} ms, p99 {goal_ms[1]:g} ms"
+    return BenchResult(
+        name=NAME,
+        operation=operation,
+        ops=latency.count,
+        wall_s=use.wall_s,
+        server_cpu_s=use.server_s,
+        postgres_cpu_s=use.postgres_s,
+        latency=latency,
+        reference=reference,
+        goal=goal,
+        met=met,
+    )
+
+
+@asynccontextmanager
+async def _connected(
+    database: DatabaseAddress,
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(**database.connect_args("supabase_admin"))
+    try:
+        yield connection
+    finally:
+        await connection.close()

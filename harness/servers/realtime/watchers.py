@@ -1,0 +1,155 @@
+"""Who watches a table, arranged for judging and writing: by role, claims and watches.
+
+Built when a batch first touches a table and kept until a subscription comes, goes or
+changes its identity, so that a batch costs by what it delivers, not by who listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from harness.servers.realtime.subscriptions import Subscription, Watch
+from harness.servers.realtime.visibility import Claims
+
+__all__ = [
+    "Cohort",
+    "Holder",
+    "RoleWatchers",
+    "SubscriptionRegistry",
+    "TableWatchers",
+]
+
+
+@dataclass(slots=True)
+class Cohort:
+    """Subscriptions of one holder of claims that have the same watches.
+
+    ``kind`` is the position of these watches in :attr:`RoleWatchers.kinds`.
+    """
+
+    kind: int
+    members: list[Subscription] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Holder:
+    """Everybody with the same claims: judged once."""
+
+    claims: Claims
+    cohorts: list[Cohort] = field(default_factory=list)
+    kinds: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class RoleWatchers:
+    """The watchers of one role.
+
+    ``kinds`` are the distinct lists of watches, ``is_uniform`` tells that every holder
+    has the same ones, so that all ask about the same rows.
+    """
+
+    role: str
+    kinds: list[tuple[Watch, ...]] = field(default_factory=list)
+    holders: list[Holder] = field(default_factory=list)
+    claims: list[Claims] = field(default_factory=list)
+    is_uniform: bool = True
+
+    def seal(self) -> None:
+        """Derive what follows from the holders."""
+        for holder in self.holders:
+            holder.kinds = frozenset(cohort.kind for cohort in holder.cohorts)
+        self.claims = [holder.claims for holder in self.holders]
+        self.is_uniform = len({holder.kinds for holder in self.holders}) == 1
+
+
+class TableWatchers:
+    """All watchers of one table, by role.
+
+    ``newest_lsn`` is where the latest of their subscriptions began.
+    """
+
+    def __init__(
+        self, schema: str, table: str, subscriptions: Iterable[Subscription]
+    ) -> None:
+        self.roles: dict[str, RoleWatchers] = {}
+        self.newest_lsn = 0
+        self._holders: dict[tuple[str, str], Holder] = {}
+        self._kinds: dict[tuple[str, tuple[Watch, ...]], int] = {}
+        self._cohorts: dict[tuple[tuple[str, str], int], Cohort] = {}
+        for subscription in subscriptions:
+            watches = tuple(w for w in subscription.watches if w.covers(schema, table))
+            if watches:
+                self._add(subscription, watches)
+        for role in self.roles.values():
+            role.seal()
+
+    def __bool__(self) -> bool:
+        return bool(self.roles)
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return every watcher."""
+        return [
+            member
+            for role in self.roles.values()
+            for holder in role.holders
+            for cohort in holder.cohorts
+            for member in cohort.members
+        ]
+
+    def _add(self, subscription: Subscription, watches: tuple[Watch, ...]) -> None:
+        identity = subscription.identity
+        self.newest_lsn = max(self.newest_lsn, subscription.since_lsn)
+        role = self.roles.get(identity.role)
+        if role is None:
+            role = self.roles[identity.role] = RoleWatchers(identity.role)
+        holder = self._holders.get(identity.key)
+        if holder is None:
+            holder = Holder(Claims(identity.claims_json, identity.sub))
+            self._holders[identity.key] = holder
+            role.holders.append(holder)
+        kind = self._kinds.setdefault((role.role, watches), len(role.kinds))
+        if kind == len(role.kinds):
+            role.kinds.append(watches)
+        cohort = self._cohorts.get((identity.key, kind))
+        if cohort is None:
+            cohort = self._cohorts[identity.key, kind] = Cohort(kind)
+            holder.cohorts.append(cohort)
+        cohort.members.append(subscription)
+
+
+class SubscriptionRegistry:
+    """All live subscriptions of a project, looked up by table."""
+
+    def __init__(self) -> None:
+        self._all: dict[Subscription, None] = {}
+        self._by_table: dict[tuple[str, str], TableWatchers] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._all)
+
+    def add(self, subscription: Subscription) -> None:
+        """Match ``subscription`` from the next batch on."""
+        self._all[subscription] = None
+        self.changed()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Match it no more; batches under way skip it as well."""
+        subscription.is_live = False
+        self._all.pop(subscription, None)
+        self.changed()
+
+    def changed(self) -> None:
+        """Note that a subscription came, went, or has another identity."""
+        self._by_table.clear()
+
+    def watchers(self, schema: str, table: str) -> TableWatchers:
+        """Return who watches a table."""
+        found = self._by_table.get((schema, table))
+        if found is None:
+            found = TableWatchers(schema, table, self._all)
+            self._by_table[schema, table] = found
+        return found

@@ -1,0 +1,65 @@
+"""Descriptors travel as JSON; the registry finds the stacks that still live."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.db.address import DatabaseAddress
+from harness.errors import StackError
+from harness.protocols.jwt import ProjectKeys, S3Keys
+from harness.stack.descriptor import StackDescriptor
+from harness.stack.registry import StackRegistry
+
+DESCRIPTOR = StackDescriptor(
+    name="one",
+    kind="embedded",
+    api_url="http://127.0.0.1:54321",
+    control_secret="secret",
+    postgres=DatabaseAddress("/run/socket", 54322, "_supabase"),
+    postgres_version="15.18",
+    db_host="127.0.0.1",
+    db_port=54322,
+    keys=ProjectKeys(
+        jwt_secret="x" * 40, s3=S3Keys(region="here"), signing_keys=({"kid": "a"},)
+    ),
+    pids={"keeper": os.getpid()},
+)
+
+
+def test_descriptor_survives_json() -> None:
+    assert StackDescriptor.from_json(DESCRIPTOR.to_json()) == DESCRIPTOR
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "one"}', "null"])
+def test_broken_descriptor_is_a_stack_error(text: str) -> None:
+    with pytest.raises(StackError, match="descriptor is broken"):
+        StackDescriptor.from_json(text)
+
+
+def test_registry_lists_living_stacks_by_name(tmp_path: Path) -> None:
+    registry = StackRegistry(tmp_path)
+    for name in ("two", "one"):
+        registry.add(dataclasses.replace(DESCRIPTOR, name=name))
+    assert [d.name for d in registry.running()] == ["one", "two"]
+    registry.remove("one")
+    assert [d.name for d in registry.running()] == ["two"]
+
+
+def test_registry_forgets_stacks_whose_keeper_is_gone(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    registry = StackRegistry(tmp_path)
+    path = registry.add(dataclasses.replace(DESCRIPTOR, pids={"keeper": ended.pid}))
+    assert registry.running() == []
+    assert not path.exists()
+
+
+def test_registry_keeps_secrets_from_others(tmp_path: Path) -> None:
+    path = StackRegistry(tmp_path).add(DESCRIPTOR)
+    assert path.stat().st_mode & 0o077 == 0

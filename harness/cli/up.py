@@ -81,9 +81,6 @@ async def _serve(
     source = _read_project(project)
     ports: Literal["exact", "preferred"] = "exact" if port else "preferred"
     stack = EmbeddedStack(_with_ports(config, source, port), name=name, ports=ports)
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as cleanup:
         await cleanup.enter_async_context(stack)
         if source is None:
@@ -96,14 +93,41 @@ async def _serve(
             hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
             click.echo(click.style(hint, dim=True), err=True)
         sys.stdout.flush()
-        gone = asyncio.create_task(stack.keeper.stopped.wait())
-        told = asyncio.create_task(stopping.wait())
-        await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
-        ended_by_itself = gone.done()
-        for task in (gone, told):
-            task.cancel()
-    # A stop by 'harness down' or Ctrl-C is what was asked for.
-    return ExitCode.PASSED if told.done() or ended_by_itself else ExitCode.INTERRUPTED
+        await _until_ended(stack)
+    return ExitCode.PASSED
+
+
+async def _until_ended(stack: EmbeddedStack) -> None:
+    """Wait for Ctrl-C or ``harness down``; raises when a process ends by itself.
+
+    A second Ctrl-C ends this process at once; the keeper then does the clean-up.
+    """
+    told = asyncio.Event()
+
+    def stop() -> None:
+        if told.is_set():
+            os._exit(ExitCode.INTERRUPTED)
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    keeper = stack.keeper
+    died = {
+        asyncio.create_task(keeper.until_gone(name)): name
+        for name in ("server", "postgres")
+    }
+    asked = [asyncio.create_task(event.wait()) for event in (told, keeper.stopped)]
+    waiting = {*asked, *died}
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting - done:
+        task.cancel()
+    for task in done & died.keys():
+        name = died[task]
+        raise StackError(
+            f"{name} ended by itself with status {keeper.gone[name]}",
+            service=name,
+            log_tail=keeper.log_tail(name),
+        )
 
 
 def _read_project(folder: Path | None) -> SupabaseProject | None:

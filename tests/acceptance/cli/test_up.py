@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -90,6 +91,18 @@ def test_second_interrupt_leaves_nothing_running(up, harness, environment) -> No
         assert time.monotonic() < deadline, "processes are left"
         time.sleep(0.02)
     assert stacks(harness) == []
+
+
+def test_service_that_ends_by_itself_ends_the_command(up, environment) -> None:
+    variables_of(up)
+    folder = environment["HARNESS_STATE_DIR"] + "/stacks"
+    listed = subprocess.run(
+        ["sh", "-c", f"cat {folder}/*.json"], capture_output=True, check=True
+    )
+    os.kill(json.loads(listed.stdout)["pids"]["server"], signal.SIGKILL)
+    assert up.wait(DEADLINE_S) == 3
+    assert up.stderr is not None
+    assert "error: server ended by itself with status -9" in up.stderr.read()
 
 
 def test_detached_stack_runs_until_down(harness) -> None:

@@ -63,9 +63,19 @@ grant pg_read_all_data to supabase_read_only_user, supabase_etl_admin;
 
 -- On the hosted platform an extension of the server lets postgres make policies and
 -- triggers on tables of Auth, Storage and Realtime that it does not own.  Stock
--- PostgreSQL knows no such right apart from ownership, so postgres is a member of the
--- owners, and an event trigger (below) refuses what the hosted platform refuses.
-grant supabase_auth_admin, supabase_storage_admin, supabase_realtime_admin to postgres;
+-- PostgreSQL knows no such right apart from ownership, so postgres inherits from the
+-- owners, and event triggers (below) refuse what the hosted platform refuses.  What
+-- remains different: before PostgreSQL 16 postgres can also become the owners.
+do $membership$
+declare
+  terms constant text := case
+    when current_setting('server_version_num')::int >= 160000
+    then ' with inherit true, set false' else '' end;
+begin
+  execute 'grant supabase_auth_admin, supabase_storage_admin to postgres' || terms;
+  grant supabase_realtime_admin to postgres;
+end
+$membership$;
 
 -- ... and the same extension lets it set these, for roles and for databases.
 grant set on parameter

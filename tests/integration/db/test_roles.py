@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from harness.db.address import Connection, DatabaseAddress
+from harness.db.discovery import PostgresInstallation
 from harness.db.fingerprint import catalog_diff, fingerprint
 from harness.db.migrations import apply_schema
 from harness.db.schema_files import Schema
@@ -252,3 +253,13 @@ async def test_rolled_back_as_works_as_a_savepoint(admin: Connection) -> None:
         async with rolled_back_as(admin, "anon"):
             assert await admin.fetchval("select current_user") == "anon"
         assert await admin.fetchval("select current_user") == "supabase_admin"
+
+
+async def test_postgres_does_not_become_the_owners_of_service_tables(
+    postgres_role: Connection, postgres_installation: PostgresInstallation
+) -> None:
+    if postgres_installation.major < 16:
+        pytest.skip("PostgreSQL 15 cannot tell inheriting from becoming")
+    for owner in ("supabase_auth_admin", "supabase_storage_admin"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await postgres_role.execute(f"set role {owner}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
-from tests.integration.realtime.wire import Wire
+from tests.integration.realtime.wire import TIMEOUT_S, Wire
 
 ALICE = "11111111-1111-1111-1111-111111111111"
 BOB = "22222222-2222-2222-2222-222222222222"
@@ -116,7 +117,12 @@ async def test_policies_see_claims_headers_topic_and_extension(
 
     token = server.token(color="blue", sub=ALICE)
     url = f"{server.url}/websocket?apikey={token}&vsn=2.0.0"
-    async with connect(url, additional_headers={"X-Tier": "gold"}) as socket:
+    join = '["1","1","realtime:club","phx_join",{"config":{"private":true}}]'
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        connect(url, additional_headers={"X-Tier": "gold"}) as socket,
+    ):
+        await socket.send(join)
         assert '"status":"ok"' in str(await socket.recv())
 
 

@@ -86,6 +86,7 @@ class Pipeline:
         self._waiter: asyncio.Future[None] | None = None
         self.generation = 0
         self.lost = False
+        self.used_before = False
         self.on_notify: Callable[[str], None] | None = None
         self._loop.add_reader(self._fd, self._readable)
 
@@ -290,6 +291,7 @@ class PipelinePool:
                 pipeline, _ = self._idle.pop()
                 if not pipeline.lost:
                     self._busy.add(pipeline)
+                    pipeline.used_before = True
                     if pipeline.generation != self.generation:
                         pipeline.forget(self.generation)
                     return pipeline
@@ -315,14 +317,19 @@ class PipelinePool:
             self._schedule_reaper()
         self._wake_next()
 
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses: the server has lost them too."""
+        for pipeline, _ in self._idle:
+            pipeline.close()
+        self._size -= len(self._idle)
+        self._idle.clear()
+
     def close(self) -> None:
         """Close every connection, those in use included."""
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
-        for pipeline, _ in self._idle:
-            pipeline.close()
-        self._idle.clear()
+        self.drop_idle()
         for pipeline in list(self._busy):
             pipeline.close()
         while self._waiting:

@@ -288,7 +288,9 @@ select json_build_array(
     order by oid)) from pg_catalog.pg_type where oid >= 16384),
   (select pg_catalog.md5(pg_catalog.string_agg(
     xmin::text || ':' || attrelid::text || ':' || attnum::text, ','
-    order by attrelid, attnum)) from pg_catalog.pg_attribute where attrelid >= 16384)
+    order by attrelid, attnum)) from pg_catalog.pg_attribute where attrelid >= 16384),
+  (select pg_catalog.md5(pg_catalog.string_agg(s::text, ',' order by s::text))
+    from pg_catalog.pg_db_role_setting s)
 )
 """
 

@@ -41,7 +41,6 @@ class RestSettings:
     db_schemas: tuple[str, ...] = ("public", "graphql_public")
     db_extra_search_path: tuple[str, ...] = ("public", "extensions")
     db_max_rows: int | None = 1000
-    db_anon_role: str = "anon"
     db_pre_request: str = ""
     db_plan_enabled: bool = False
     db_aggregates_enabled: bool = False

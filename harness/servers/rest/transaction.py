@@ -14,7 +14,13 @@ from typing import NamedTuple
 import orjson
 from psycopg import pq
 
-from harness.db.pipeline import Pipeline, PipelinePool, Statement, StatementError
+from harness.db.pipeline import (
+    ConnectionLostError,
+    Pipeline,
+    PipelinePool,
+    Statement,
+    StatementError,
+)
 from harness.servers.caller import Caller
 
 __all__ = ["Context", "Transactions"]
@@ -61,7 +67,7 @@ class Transactions:
     ) -> list[pq.abc.PGresult]:
         """Run ``statements`` as the caller and return their results.
 
-        ``check`` sees the results before the commit and raises to undo everything;
+        ``check`` sees the last result before the commit and raises to undo everything;
         without ``keep`` everything is undone anyway.
         """
         batch = [_settings_statement(context)]
@@ -70,31 +76,68 @@ class Transactions:
         before = len(batch)
         batch.extend(statements)
         scope = context.caller.role
+        if context.read_only:
+            return (await self._read(context, batch, scope, check, keep))[before:]
         pipeline = await self._pool.acquire()
         try:
-            if check is None and keep and context.isolation is None:
-                return (await pipeline.run(batch, scope=scope))[before:]
-            batch.insert(0, _begin(context))
-            return await _decided(pipeline, batch, scope, before + 1, check, keep)
+            return (await _run(pipeline, context, batch, scope, check, keep))[before:]
+        finally:
+            self._pool.release(pipeline)
+
+    async def _read(
+        self,
+        context: Context,
+        batch: Sequence[Statement],
+        scope: str,
+        check: Check | None,
+        keep: bool,
+    ) -> list[pq.abc.PGresult]:
+        """Run a batch that changes nothing; a connection found dead is replaced."""
+        pipeline = await self._pool.acquire()
+        try:
+            return await _run(pipeline, context, batch, scope, check, keep)
+        except ConnectionLostError:
+            if not pipeline.used_before:
+                raise
+        finally:
+            self._pool.release(pipeline)
+        self._pool.drop_idle()
+        pipeline = await self._pool.acquire()
+        try:
+            return await _run(pipeline, context, batch, scope, check, keep)
         finally:
             self._pool.release(pipeline)
 
 
+async def _run(
+    pipeline: Pipeline,
+    context: Context,
+    batch: Sequence[Statement],
+    scope: str,
+    check: Check | None,
+    keep: bool,
+) -> list[pq.abc.PGresult]:
+    """Run a batch in a transaction: an implicit one, unless its outcome decides."""
+    if check is None and keep and context.isolation is None:
+        return await pipeline.run(batch, scope=scope)
+    batch = [_begin(context), *batch]
+    return (await _decided(pipeline, batch, scope, check, keep))[1:]
+
+
 async def _decided(
     pipeline: Pipeline,
-    batch: list[Statement],
+    batch: Sequence[Statement],
     scope: str,
-    before: int,
     check: Check | None,
     keep: bool,
 ) -> list[pq.abc.PGresult]:
     """Run a batch that begins a transaction, and end it as the outcome says."""
     if check is None and keep:
-        return (await _attempt(pipeline, [*batch, COMMIT], scope))[before:-1]
-    results = (await _attempt(pipeline, batch, scope))[before:]
+        return (await _attempt(pipeline, [*batch, COMMIT], scope))[:-1]
+    results = await _attempt(pipeline, batch, scope)
     try:
         if check is not None:
-            check(results)
+            check(results[-1:])
     except BaseException:
         await pipeline.run([ROLLBACK])
         raise
@@ -128,7 +171,7 @@ def _settings_statement(context: Context) -> Statement:
         context.search_path.encode(),
         *(item for pair in context.settings.items() for item in _encoded(pair)),
         caller.role.encode(),
-        caller.claims_json.encode(),
+        _claims(caller),
         context.method.encode(),
         _text(context.path),
         _json(headers),
@@ -160,6 +203,13 @@ def _settings_sql(extra: int, read_only: bool) -> str:
             calls.append("set_config('transaction_read_only', 'on', true)")
         sql = _SETTINGS_SQL[extra, read_only] = f"SELECT {', '.join(calls)}"
     return sql
+
+
+def _claims(caller: Caller) -> bytes:
+    if caller.claims.get("role") is not None:
+        return caller.claims_json.encode()
+    # Policies find the role in the claims, whether the token named one or not.
+    return orjson.dumps({**caller.claims, "role": caller.role})
 
 
 def _encoded(pair: tuple[str, str]) -> tuple[bytes, bytes]:

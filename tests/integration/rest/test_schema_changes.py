@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.integration.rest.conftest import Serve
+from tests.integration.rest.server import wait_until
 
 STEPS = [
     ("create table t (id int primary key)", "/t", 200),
@@ -100,3 +101,62 @@ def test_partitioned_tables_are_served_as_one(serve: Serve, kind: str) -> None:
         assert client.get("/events").json() == [{"at": 5, "note": "x"}]
     else:
         assert client.get("/events_1").status_code == 404
+
+
+def test_listening_ends_when_nobody_asks_and_begins_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.servers.rest.cache.LISTEN_IDLE_S", 0.05)
+    server = serve("create table t (id int)")
+    client = server.client()
+    listening = (
+        "select count(*) from pg_stat_activity"
+        " where application_name = 'postgrest' and query = 'LISTEN pgrst'"
+    )
+    assert client.get("/t").status_code == 200
+    admin = {"user": "supabase_admin"}
+    wait_until(lambda: server.sql(listening, **admin) == [(0,)])
+    server.sql("alter table t rename column id to other")
+    assert client.get("/t?select=other").json() == []
+
+
+ODD_VIEWS = """
+  create table "od{d)" ("k}e(y" int primary key, "v\\al" text, "sp ace" int);
+  create table child (id int primary key, "re:f" int references "od{d)");
+  create view renamed as
+    select "k}e(y" as "a{b", "v\\al" as "c\\d", 1 as "e}f" from "od{d)";
+  create view joined as
+    select c.id, o."k}e(y" as parent, (select max("sp ace") from "od{d)") as top
+    from child c left join "od{d)" o on o."k}e(y" = c."re:f";
+  create view nested as
+    with inside as (select "a{b" as x, "c\\d" from renamed where "e}f" = 1)
+    select x, "c\\d" as y, (select count(*) from child where "re:f" = x) as children
+    from inside;
+  create view grouped as select "re:f", count(*) as n from child group by 1;
+  insert into "od{d)" values (1, 'one', 5), (2, 'two', 6);
+  insert into child values (10, 1), (11, 1), (12, 2);
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        ('/renamed?select="a{b",child(id)&order="a{b"', {"id": 10}),
+        ("/nested?select=x,child(id)&order=x", {"id": 10}),
+        ('/child?select=id,renamed("c\\\\d")&order=id', {"c\\d": "one"}),
+        ("/child?select=id,nested(y)&order=id", {"y": "one"}),
+    ],
+)
+def test_keys_are_followed_through_odd_views(
+    serve: Serve, path: str, first: dict[str, object]
+) -> None:
+    response = serve(ODD_VIEWS).client().get(path)
+    assert response.status_code == 200, response.text
+    embedded = list(response.json()[0].values())[1]
+    assert embedded == first or embedded[0] == first
+
+
+def test_column_that_a_view_works_out_is_no_key(serve: Serve) -> None:
+    client = serve(ODD_VIEWS).client()
+    assert client.get("/grouped?select=n,child(id)").status_code == 400
+    assert client.get('/grouped?select=n,re:"re:f"&limit=0').status_code == 200

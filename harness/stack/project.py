@@ -9,16 +9,18 @@ import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 import httpx
-from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from harness.clock import Clock, SystemClock
 from harness.db.address import DatabaseAddress
 from harness.protocols.jwt import ProjectKeys, mint
 from harness.stack.descriptor import StackDescriptor
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
 
 __all__ = ["Persona", "Project"]
 
@@ -190,6 +192,10 @@ class Project:
         """
         who = persona or self.anon
         key = self.service_role_key if who.role == "service_role" else self.anon_key
+        # Imported here: the official client takes as long as all else together, and
+        # most commands never speak to the API.
+        from supabase import AsyncClientOptions, create_async_client
+
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, verify=tls_context())
         options = AsyncClientOptions(

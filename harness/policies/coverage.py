@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
 import orjson
 from pglast import enums
 
@@ -55,6 +56,7 @@ class ExpressionCoverage:
     conditions: list[ConditionCoverage] = field(default_factory=list)
     admitted: bool = False
     refused: bool = False
+    raised: str = ""
 
 
 async def measure_coverage(trial: Trial) -> list[ExpressionCoverage]:
@@ -79,7 +81,14 @@ async def _measure(
     for persona in trial.personas:
         if policy.roles and persona.role not in policy.roles:
             continue
-        for vector in await _vectors(trial, policy, persona, found):
+        try:
+            vectors = await _vectors(trial, policy, persona, found)
+        except asyncpg.PostgresError as exc:
+            # A condition on its own may raise where the whole is guarded; a policy
+            # that raises as a whole is told by policies_answer_without_error.
+            coverage.raised = str(exc)
+            return coverage
+        for vector in vectors:
             _record(coverage, node, found, vector)
     return coverage
 
@@ -148,7 +157,7 @@ async def every_policy_is_reached(trial: Trial) -> Judgement:
     """Every policy admits somebody to some row of the world, unless it is ``false``."""
     judgement = Judgement()
     for coverage in await measure_coverage(trial):
-        if coverage.admitted or coverage.sql == "false":
+        if coverage.admitted or coverage.raised or coverage.sql == "false":
             continue
         if coverage.policy.table.schema == "realtime":
             continue

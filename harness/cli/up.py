@@ -80,7 +80,12 @@ async def _serve(
 ) -> int:
     source = _read_project(project)
     ports: Literal["exact", "preferred"] = "exact" if port else "preferred"
-    stack = EmbeddedStack(_with_ports(config, source, port), name=name, ports=ports)
+    stack = EmbeddedStack(
+        _with_ports(config, source, port),
+        name=name,
+        ports=ports,
+        postgres_settings=source.config.db.settings if source else None,
+    )
     async with AsyncExitStack() as cleanup:
         await cleanup.enter_async_context(stack)
         if source is None:

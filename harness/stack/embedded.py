@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ class EmbeddedStack(Stack):
         ports: Literal["any", "preferred", "exact"] = "any",
         access_log: Path | None = None,
         server_env: dict[str, str] | None = None,
+        postgres_settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -68,6 +70,7 @@ class EmbeddedStack(Stack):
         self._ports = ports
         self._access_log = access_log
         self._server_env = server_env or {}
+        self._postgres_settings = postgres_settings or {}
         self._registry = StackRegistry(config.state_dir)
         self._keeper: KeeperClient | None = None
         self._server_spec: dict[str, Any] = {}
@@ -99,6 +102,7 @@ class EmbeddedStack(Stack):
         options = ClusterOptions(
             durability=self.config.durability,
             port=self._port(self.config.db_port),
+            settings=self._postgres_settings,
             ready_timeout_s=self.config.ready_timeout_s,
         )
         run_dir, plan = await asyncio.to_thread(

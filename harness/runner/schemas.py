@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from harness.db.discovery import installations
 from harness.db.schema_copy import copy_schema
 from harness.db.supabase_project import find_project
 from harness.errors import StackError, UsageError
-from harness.stack.base import Stack
+from harness.stack.base import SchemaSource, Stack
 
 __all__ = ["SchemaUnderTest", "schema_under_test"]
 
@@ -22,11 +22,15 @@ RULES = "rules.toml"
 
 @dataclass(frozen=True, slots=True)
 class SchemaUnderTest:
-    """A schema by name; ``make`` gives a database of a stack that holds it."""
+    """A schema by name; ``sources`` gives what a stack makes databases from."""
 
     name: str
-    make: Callable[[Stack], Awaitable[DatabaseAddress]]
+    sources: Callable[[], Awaitable[Sequence[SchemaSource]]]
     rules: Path | None = None
+
+    async def make(self, stack: Stack) -> DatabaseAddress:
+        """Return a database of ``stack`` that holds the schema."""
+        return await stack.create_database(await self.sources())
 
 
 def schema_under_test(name: str) -> SchemaUnderTest | None:
@@ -44,18 +48,23 @@ def schema_under_test(name: str) -> SchemaUnderTest | None:
         )
     rules = (project or folder) / RULES
     resolved = folder.resolve()
+
+    async def sources() -> Sequence[SchemaSource]:
+        return (folder,)
+
     return SchemaUnderTest(
         name=f"{resolved.parent.name}/{resolved.name}",
-        make=lambda stack: stack.create_database((folder,)),
+        sources=sources,
         rules=rules if rules.is_file() else None,
     )
 
 
 def _of_database(url: str) -> SchemaUnderTest:
-    async def make(stack: Stack) -> DatabaseAddress:
-        return await stack.create_database(await copy_schema(url, pg_dump=_pg_dump()))
+    async def sources() -> Sequence[SchemaSource]:
+        return await copy_schema(url, pg_dump=_pg_dump())
 
-    return SchemaUnderTest(name=urlsplit(url).path.lstrip("/") or "database", make=make)
+    name = urlsplit(url).path.lstrip("/") or "database"
+    return SchemaUnderTest(name=name, sources=sources)
 
 
 def _pg_dump() -> Path:

@@ -45,7 +45,10 @@ __all__ = [
 
 
 class RestError(RemoteProtocolError):
-    """An answer other than success; ``payload`` is its JSON body."""
+    """An answer other than success; ``payload`` is its JSON body.
+
+    ``reason`` is the phrase of the status line, if it is not the usual one.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class RestError(RemoteProtocolError):
         details: Any = None,
         hint: str | None = None,
         headers: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
         self.details = details
         self.headers = dict(headers or {})
+        self.reason = reason
 
     @property
     def payload(self) -> dict[str, Any]:

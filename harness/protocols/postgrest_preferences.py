@@ -45,13 +45,10 @@ class Preferences:
         """Return ``Preference-Applied`` for those of ``names`` that were given."""
         values = {
             "resolution": self.resolution,
-            # PostgREST does not echo headers-only.
-            "return": None
-            if self.representation == "headers-only"
-            else self.representation,
+            "missing": self.missing,
+            "return": self.representation,
             "count": self.count,
             "tx": self.transaction,
-            "missing": self.missing,
             "handling": self.handling,
             "timezone": self.timezone,
             "max-affected": self.max_affected,

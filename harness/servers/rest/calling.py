@@ -82,7 +82,15 @@ async def call_function(action: Action, body: bytes) -> web.Response:
         told = result.get_value(0, 2), result.get_value(0, 3)
         return action.respond(204, headers, b"", *told)
     total = read_total(action, result, ())
-    return action.respond_rows(media, result, rows, total, PREFERENCES)
+    response = action.respond_rows(media, result, rows, total, PREFERENCES)
+    if media.name == custom and routine.return_type.name == "bytea":
+        response.body = _bytes(result.get_value(0, 1))
+    return response
+
+
+def _bytes(text: bytes | None) -> bytes:
+    """Return what the hexadecimal form of a bytea stands for."""
+    return b"" if text is None else bytes.fromhex(text[2:].decode())
 
 
 def routine_of(

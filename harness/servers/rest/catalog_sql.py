@@ -162,7 +162,7 @@ select coalesce(json_agg(r), '[]') from (
     rc.oid::bigint as relation,
     dn.nspname as declared_schema, d.typname as declared_name,
     p.proretset as returns_set,
-    t.typtype = 'c' or outs.list is not null or t.typname = 'record' as composite,
+    t.typtype = 'c' or outs.list is not null as composite,
     p.provolatile as volatility,
     outs.list as out_columns,
     p.proconfig as settings
@@ -248,8 +248,8 @@ select coalesce(json_object_agg(r.name, r.form order by r.rank desc), '{}') from
   join pg_catalog.pg_namespace n on n.oid = t.typnamespace
   left join pg_catalog.pg_class c on c.oid = t.typrelid
   where t.typtype in ('b', 'd', 'e', 'r', 'm')
-    and (t.typelem = 0
-      or t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc)
+    and not exists (
+      select from pg_catalog.pg_type e where e.oid = t.typelem and e.typtype = 'c')
     and (n.nspname = 'pg_catalog' or n.nspname = any ($2::text[]))
 ) r
 """

@@ -21,6 +21,15 @@ from harness.servers.rest.schema import (
 
 __all__ = ["find_relationship"]
 
+# The order in which several choices are told.
+CARDINALITIES = (
+    "one-to-many",
+    "many-to-one",
+    "one-to-one",
+    "many-to-many",
+    "computed",
+)
+
 
 def find_relationship(
     cache: SchemaCache, origin: QualifiedName, target: str, hint: str | None
@@ -134,6 +143,7 @@ def _suggestion(
 def _many_found(
     origin: QualifiedName, target: str, found: Sequence[Relationship]
 ) -> RestError:
+    found = sorted(found, key=lambda rel: CARDINALITIES.index(rel.cardinality))
     choices = ", ".join(f"'{rel.target.name}!{_distinction(rel)}'" for rel in found)
     return RestError(
         300,

@@ -75,6 +75,7 @@ def statement_failure(error: StatementError, *, anonymous: bool) -> RestError:
         details=error.detail,
         hint=error.hint,
         headers={"WWW-Authenticate": "Bearer"} if status == 401 else None,
+        reason=error.message if error.sqlstate.startswith("PT") else None,
     )
 
 
@@ -117,6 +118,7 @@ def _raised(error: StatementError) -> RestError:
         details=message.get("details"),
         hint=message.get("hint"),
         headers={str(k): str(v) for k, v in detail["headers"].items()},
+        reason=detail.get("status_text"),
     )
 
 

@@ -178,7 +178,7 @@ def read_total(
     if exact is None:
         return planned
     max_rows = action.settings.db_max_rows
-    return max(exact, planned) if max_rows is not None and exact > max_rows else exact
+    return max(exact, planned) if max_rows is None or exact > max_rows else exact
 
 
 def _statements(action: Action, root: ReadNode, media: MediaType) -> list[_Prepared]:

@@ -89,7 +89,7 @@ def read_request(
         accept_header=accept,
         content_type=parse_content_type(headers.get("Content-Type", "")),
         preferences=parse_preferences(headers.getall("Prefer", ())),
-        header_range=_header_range(http) if method in READING else None,
+        header_range=_header_range(http) if method == "GET" else None,
         caller=caller,
         http=http,
     )

@@ -30,11 +30,17 @@ JSON_CONTENT_TYPE = "application/json; charset=utf-8"
 
 def error_response(error: RestError) -> web.Response:
     """Return the answer that tells a :class:`RestError`."""
-    headers = CIMultiDict(error.headers)
+    headers = CIMultiDict({k: _one_line(v) for k, v in error.headers.items()})
     headers.setdefault("Content-Type", JSON_CONTENT_TYPE)
-    headers["Proxy-Status"] = f"PostgREST; error={error.code}".replace("\n", " ")
+    headers["Proxy-Status"] = _one_line(f"PostgREST; error={error.code}")
     body = orjson.dumps(error.payload, default=str)
-    return web.Response(status=error.status, body=body, headers=headers)
+    reason = _one_line(error.reason) if isinstance(error.reason, str) else None
+    return web.Response(status=error.status, reason=reason, body=body, headers=headers)
+
+
+def _one_line(text: str) -> str:
+    """Return text that may stand in a header: no line ends."""
+    return " ".join(text.split())
 
 
 def content_range(lower: int, upper: int, total: int | None) -> str:

@@ -51,8 +51,7 @@ def insert_sql(
     names = ", ".join(quote_identifier(column.name) for column in columns)
     rows = _body(params, payload, columns, use_defaults=use_defaults)
     conditions = [filter_sql(params, "body", table, f) for f in key_filters]
-    merge = conflict is not None and conflict.merge and bool(conflict.columns)
-    if merge:
+    if conflict is not None and conflict.merge:
         # Counted up for every row here and down again for each that was there.
         conditions.insert(0, f"{COUNT_UP} <> '0'")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""

@@ -236,6 +236,44 @@ def test_function_may_declare_its_media_type(serve: Any) -> None:
     assert client.get("/rpc/page", headers=accept).status_code == 406
 
 
+def test_function_may_answer_with_bytes(serve: Any) -> None:
+    client = serve(
+        """
+        create domain "application/octet-stream" as bytea;
+        create function double(bytea) returns "application/octet-stream" immutable
+          language sql as $$ select $1 || $1 $$;
+        """
+    ).client()
+    content = bytes(range(256))
+    octets = {"Content-Type": "application/octet-stream"}
+    response = client.post("/rpc/double", content=content, headers=octets)
+    assert response.content == content * 2
+    assert response.headers["Content-Type"] == "application/octet-stream"
+
+
+def test_records_without_declared_columns_come_as_objects(serve: Any) -> None:
+    client = serve(
+        """
+        create table t (id int primary key, name text);
+        insert into t values (1, 'a'), (2, 'b');
+        create function one() returns record stable language sql as
+          $$ select * from t where id = 1 $$;
+        create function many() returns setof record stable language sql as
+          $$ select * from t $$;
+        """
+    ).client()
+    assert client.post("/rpc/one").json() == {"id": 1, "name": "a"}
+    assert client.get("/rpc/many").json() == [
+        {"id": 1, "name": "a"},
+        {"id": 2, "name": "b"},
+    ]
+
+
+def test_raised_status_has_its_own_phrase(serve: Any) -> None:
+    response = serve(WRITING).client().post("/rpc/raises", json={"code": "PT432"})
+    assert (response.status_code, response.reason_phrase) == (432, "told")
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [("P0001", 400), ("PT402", 402), ("23505", 409), ("42501", 403), ("22000", 400)],

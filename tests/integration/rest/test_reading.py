@@ -31,6 +31,7 @@ def ids(client: httpx.Client, path: str) -> list[int]:
         ("film:id,name:title", {"film": 1, "name": "Cleo from 5 to 7"}),
         ("id::text,rating::int", {"id": "1", "rating": 8}),
         ("rating::double precision", {"rating": 7.9}),
+        ("tags::_text", {"tags": ["paris", "day"]}),
         ("r:rating::TEXT", {"r": "7.9"}),
         ("feeling::mood,tags", {"feeling": "tense", "tags": ["paris", "day"]}),
         ("details->country", {"country": "FR"}),
@@ -295,6 +296,14 @@ def test_head_has_the_headers_only(get: httpx.Client) -> None:
     response = get.head("/films?id=gt.1", headers={"Prefer": "count=exact"})
     assert (response.status_code, response.content) == (200, b"")
     assert response.headers["Content-Range"] == "0-3/4"
+
+
+def test_head_and_post_know_no_range_header(get: httpx.Client) -> None:
+    headers = {"Range": "1-1", "Prefer": "count=exact"}
+    response = get.head("/films", headers=headers)
+    assert response.headers["Content-Range"] == "0-4/5"
+    called = get.post("/rpc/films_since", json={"since": 1900}, headers=headers)
+    assert called.headers["Content-Range"] == "0-3/4"
 
 
 def test_answer_tells_location_and_applied_preferences(get: httpx.Client) -> None:

@@ -134,7 +134,7 @@ def test_insert_missing_keys_are_null_or_default(client: httpx.Client) -> None:
         {"title": "b", "done": True, "size": None},
     ]
     assert filled.headers["Preference-Applied"] == (
-        "return=representation, missing=default"
+        "missing=default, return=representation"
     )
     one = client.post("/tasks?columns=id,title", json={}, headers=prefer)
     assert one.json()[0]["title"] == "untitled"
@@ -232,6 +232,15 @@ def test_upsert_merges_or_ignores(client: httpx.Client) -> None:
         {"note": "new"},
         {"note": "fresh"},
     ]
+
+
+def test_upsert_into_a_table_without_a_key_inserts(client: httpx.Client) -> None:
+    prefer = {"Prefer": "return=representation,resolution=merge-duplicates"}
+    response = client.post("/keyless", json={"x": 1, "y": "a"}, headers=prefer)
+    assert (response.status_code, response.json()) == (201, [{"x": 1, "y": "a"}])
+    assert response.headers["Preference-Applied"] == "return=representation"
+    none = client.post("/pairs", json=[], headers=prefer)
+    assert (none.status_code, none.json()) == (200, [])
 
 
 def test_upsert_on_another_key(client: httpx.Client, server: RestServer) -> None:

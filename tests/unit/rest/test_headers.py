@@ -63,7 +63,8 @@ def test_applied_names_what_was_given_in_a_fixed_order() -> None:
     )
     assert found.applied("count", "return") == "return=minimal, count=exact"
     assert found.applied("tx") == ""
-    assert parse_preferences(["return=headers-only"]).applied("return") == ""
+    upsert = parse_preferences(["return=minimal,missing=default"])
+    assert upsert.applied("return", "missing") == "missing=default, return=minimal"
 
 
 @pytest.mark.parametrize(

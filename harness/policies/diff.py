@@ -1,0 +1,228 @@
+"""Compares what two versions of a schema allow, by execution, decision by decision.
+
+:func:`diff_schemas` is the entry point.  Both databases are copied and never written
+to.  The same personas execute the same statements over the same rows in both copies;
+every decision that differs is a :class:`~harness.policies.diff_changes.Change`.  What
+is widened, or fails now, is a finding; what is narrowed is a note.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from harness.clock import Clock, SystemClock
+from harness.db.address import DatabaseAddress
+from harness.events import CheckFinished, CheckStarted, Event, Finding, Undecided
+from harness.policies.cases import Severity
+from harness.policies.decisions import Decisions
+from harness.policies.diff_allow import AllowedChange
+from harness.policies.diff_calls import compare_calls
+from harness.policies.diff_changes import (
+    Change,
+    ChangeBundle,
+    ChangeGroup,
+    bundled,
+    group_changes,
+)
+from harness.policies.diff_inserts import compare_inserts
+from harness.policies.diff_rows import compare_rows
+from harness.policies.diff_settings import compare_settings, new_objects
+from harness.policies.diff_witness import Contrast
+from harness.policies.diff_world import Pair, prepare_pair
+from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
+
+__all__ = ["DiffSummary", "diff_schemas"]
+
+PHASE = "diff"
+Emit = Callable[[Event], None]
+Comparison = Callable[[Pair, Decisions], Awaitable[list[Change]]]
+
+# Reads come first: what a caller can see guides the calls that are tried.
+COMPARISONS: Sequence[tuple[str, Comparison]] = (
+    ("rows_are_open_to_the_same_callers", compare_rows),
+    ("rows_may_be_stored_by_the_same_callers", compare_inserts),
+    ("calls_do_the_same_for_the_same_callers", compare_calls),
+    ("settings_show_the_same", compare_settings),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffSummary:
+    """What a comparison came to; ``groups`` are all changes, accepted ones included."""
+
+    groups: tuple[ChangeGroup, ...]
+    accepted: int
+    undecided: int
+    decisions: int
+    took_s: float
+
+    def count(self, direction: str) -> int:
+        """Return how many groups of changes go in ``direction``."""
+        return sum(group.direction == direction for group in self.groups)
+
+    def __str__(self) -> str:
+        """Return the summary in one line."""
+        return (
+            f"{self.decisions:,} decisions, {self.count('widened')} widened"
+            f" ({self.accepted} accepted), {self.count('narrowed')} narrowed,"
+            f" {self.count('error')} failing, {self.undecided} undecided"
+        )
+
+
+async def diff_schemas(
+    base: DatabaseAddress,
+    head: DatabaseAddress,
+    *,
+    allowed: Sequence[AllowedChange] = (),
+    seed: int = 0,
+    statement_timeout_ms: int = 5_000,
+    emit: Emit = lambda event: None,
+    scratch: ScratchFactory = cloned,
+    clock: Clock | None = None,
+) -> DiffSummary:
+    """Compare the schemas that two databases hold; deterministic by ``seed``."""
+    async with AsyncExitStack() as stack:
+        probers = []
+        for database in (base, head, base, head):
+            copy = await stack.enter_async_context(scratch(database))
+            prober = scratch_prober(copy, statement_timeout_ms=statement_timeout_ms)
+            probers.append(await stack.enter_async_context(prober))
+        run = _Run(emit, clock or SystemClock(), allowed)
+        pair = await prepare_pair(probers[0], probers[1], seed)
+        run.contrast = Contrast(probers[2], probers[3], pair)
+        await run.compare(pair)
+        return run.summary(pair)
+
+
+class _Run:
+    """One comparison: counts and emits."""
+
+    def __init__(
+        self, emit: Emit, clock: Clock, allowed: Sequence[AllowedChange]
+    ) -> None:
+        self.emit = emit
+        self.clock = clock
+        self.allowed = allowed
+        self.started_s = clock.monotonic_s()
+        self.groups: list[ChangeGroup] = []
+        self.accepted: set[AllowedChange] = set()
+        self.undecided = 0
+        self.contrast: Contrast | None = None
+
+    def at(self) -> float:
+        """Return the seconds since the comparison began."""
+        return self.clock.monotonic_s() - self.started_s
+
+    async def compare(self, pair: Pair) -> None:
+        """Make every comparison and report what differs."""
+        self._tell_missing(pair)
+        decisions = Decisions()
+        for name, comparison in COMPARISONS:
+            began_s, before = self.at(), _decided(pair)
+            self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
+            groups = group_changes(await comparison(pair, decisions))
+            failing = await self._report(name, groups)
+            self.groups += groups
+            self.emit(
+                CheckFinished(
+                    at=self.at(),
+                    phase=PHASE,
+                    check=name,
+                    outcome="failed" if failing else "passed",
+                    took_s=self.at() - began_s,
+                    decisions=_decided(pair) - before,
+                )
+            )
+        for where, told in new_objects(pair):
+            self._note("new_objects", where, told)
+        for unused in self.allowed:
+            if unused not in self.accepted:
+                self._note(
+                    "accepted_changes_occur",
+                    unused.object,
+                    f"the accepted change no longer occurs: {unused}",
+                )
+
+    def _tell_missing(self, pair: Pair) -> None:
+        for table, reason in pair.missing.items():
+            self.undecided += 1
+            self.emit(
+                Undecided(
+                    at=self.at(),
+                    phase=PHASE,
+                    check="worlds_fit_both_versions",
+                    where=str(table),
+                    reason=reason,
+                )
+            )
+
+    def _note(self, check: str, where: str, message: str) -> None:
+        self.emit(
+            Finding(
+                at=self.at(),
+                phase=PHASE,
+                check=check,
+                where=where,
+                message=message,
+                severity="note",
+            )
+        )
+
+    async def _report(self, check: str, groups: Sequence[ChangeGroup]) -> int:
+        """Emit what changed, one finding a sentence; returns how many fail."""
+        by_reason: dict[str, list[ChangeGroup]] = defaultdict(list)
+        for group in groups:
+            accepted = next((a for a in self.allowed if a.covers(group)), None)
+            if accepted is not None:
+                self.accepted.add(accepted)
+            by_reason[accepted.reason if accepted else ""].append(group)
+        failing = 0
+        for reason, alike in by_reason.items():
+            for bundle in bundled(alike):
+                failing += await self._tell(check, bundle, reason)
+        return failing
+
+    async def _tell(self, check: str, bundle: ChangeBundle, reason: str) -> bool:
+        narrowed = bundle.first.direction == "narrowed"
+        severity: Severity = "note" if narrowed or reason else "high"
+        told = [bundle.note, f"accepted: {reason}" if reason else ""]
+        assert self.contrast is not None
+        self.emit(
+            Finding(
+                at=self.at(),
+                phase=PHASE,
+                check=check,
+                message=bundle.message,
+                where=bundle.first.object,
+                severity=severity,
+                note="; ".join(filter(None, told)),
+                hint="" if severity == "note" else HINT,
+                witness=await self.contrast.witness(bundle.clearest),
+            )
+        )
+        return severity != "note"
+
+    def summary(self, pair: Pair) -> DiffSummary:
+        """Return the counts."""
+        accepted = [
+            group
+            for group in self.groups
+            if any(allowed.covers(group) for allowed in self.allowed)
+        ]
+        return DiffSummary(
+            groups=tuple(self.groups),
+            accepted=len(accepted),
+            undecided=self.undecided,
+            decisions=_decided(pair),
+            took_s=self.at(),
+        )
+
+
+HINT = "if this is meant, accept it with --write-allow FILE and have FILE reviewed"
+
+
+def _decided(pair: Pair) -> int:
+    return pair.base.prober.decisions + pair.head.prober.decisions

@@ -1,0 +1,266 @@
+"""One world stored in two versions of a schema, row by row the same.
+
+The world is planned from the union of both versions and stored in BASE with its
+triggers on; what is there afterwards is copied as it is to HEAD, so that a row made by
+a trigger is the same on both sides.  Rows are told apart by their key, not by place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import orjson
+
+from harness.clock import seeded
+from harness.db.catalog import Catalog, Name, Relation
+from harness.db.catalog_reading import read_catalog
+from harness.policies.decisions import Decisions
+from harness.policies.diff_union import common_catalog, union_catalog
+from harness.policies.mining import Mined, mine
+from harness.policies.ownership import Ownership, infer_ownership
+from harness.policies.personas import Persona, build_cast
+from harness.policies.population import (
+    Population,
+    StoredRow,
+    insert_statement,
+    read_rows,
+    read_seeds,
+    row_insert,
+    store_world,
+)
+from harness.policies.probing import Prober
+from harness.policies.trial import Trial
+from harness.policies.values import Values
+from harness.policies.variants import solve_variants
+from harness.policies.worlds import USERS, Row, World, insertion_order, plan_world
+
+__all__ = ["Pair", "Side", "key_of", "prepare_pair"]
+
+WITHOUT_TRIGGERS = "set local session_replication_role = replica"
+
+
+@dataclass
+class Side:
+    """One version: its catalog, the probes into its copy, and what is stored there."""
+
+    catalog: Catalog
+    prober: Prober
+    population: Population
+    keys: Mapping[Name, Mapping[str, str]] = field(default_factory=dict)
+
+    def trial(self, pair: Pair, decisions: Decisions) -> Trial:
+        """Return what is stored here in the form that tells what a call changed."""
+        return Trial(
+            self.catalog,
+            pair.mined,
+            pair.ownership,
+            self.population,
+            decisions,
+            self.prober,
+            pair.values,
+        )
+
+
+@dataclass
+class Pair:
+    """Both versions with one world; ``common`` is what can be compared.
+
+    ``visible`` tells, by persona and table, which rows are read in both versions.
+    """
+
+    base: Side
+    head: Side
+    common: Catalog
+    union: Catalog
+    mined: Mined
+    ownership: Ownership
+    values: Values
+    rows: Mapping[Name, Mapping[str, StoredRow]] = field(default_factory=dict)
+    missing: Mapping[Name, str] = field(default_factory=dict)
+    visible: dict[tuple[str, Name], frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def personas(self) -> tuple[Persona, ...]:
+        """Everybody in the cast, the same on both sides."""
+        return self.base.population.world.cast.personas
+
+    @property
+    def tables(self) -> tuple[Relation, ...]:
+        """The tables that both versions have."""
+        return tuple(r for r in self.common.tables if r.name.schema != "realtime")
+
+    def trial(self, decisions: Decisions) -> Trial:
+        """Return the shared world in the form that plans calls and steps."""
+        return Trial(
+            self.union,
+            self.mined,
+            self.ownership,
+            self.base.population,
+            decisions,
+            self.base.prober,
+            self.values,
+        )
+
+
+def key_of(relation: Relation, values: Mapping[str, object]) -> str:
+    """Return what tells a row from others in both versions."""
+    names = relation.primary_key
+    if not names or not all(relation.has_column(name) for name in names):
+        names = tuple(sorted(column.name for column in relation.columns))
+    return json.dumps([values.get(name) for name in names], default=str)
+
+
+async def prepare_pair(base: Prober, head: Prober, seed: int) -> Pair:
+    """Read both versions, plan their world and store it in both."""
+    catalogs = [await read_catalog(prober.connection) for prober in (base, head)]
+    union = union_catalog(*catalogs)
+    common = common_catalog(*catalogs)
+    mined = mine(union)
+    ownership = infer_ownership(union, mined, {})
+    values = Values(mined, seeded(seed))
+    variants = await solve_variants(head.connection, union, mined, ownership, values)
+    seeds = [
+        await read_seeds(prober.connection, catalog)
+        for prober, catalog in zip((base, head), catalogs, strict=True)
+    ]
+    cast = build_cast(union, mined, ownership)
+    planned = plan_world(
+        union, mined, ownership, cast, variants, values, {**seeds[1], **seeds[0]}
+    )
+    old = await read_rows(base.connection, catalogs[0], ownership, planned)
+    stored = await store_world(
+        base.connection, catalogs[0], ownership, _fitting(planned, catalogs[0])
+    )
+    # What triggers sent while the world was stored is not part of it.
+    await base.connection.execute("delete from realtime.messages")
+    copier = _Copier(head, catalogs[1], common, planned)
+    await copier.copy(stored, old)
+    tables = await read_rows(head.connection, catalogs[1], ownership, planned)
+    sides = (
+        Side(catalogs[0], base, replace(stored, world=planned)),
+        Side(catalogs[1], head, Population(planned, tables)),
+    )
+    pair = Pair(*sides, common, union, mined, ownership, values)
+    _match(pair)
+    return pair
+
+
+def _fitting(world: World, catalog: Catalog) -> World:
+    """Return ``world`` without the tables and columns that ``catalog`` lacks."""
+    rows = [fitted for row in world.rows if (fitted := _fitted(row, catalog))]
+    return replace(world, rows=tuple(rows))
+
+
+def _fitted(row: Row, catalog: Catalog) -> Row | None:
+    if row.table == USERS:
+        return row
+    relation = catalog.relations.get(row.table)
+    if relation is None or not relation.is_table:
+        return None
+    settable = {c.name for c in relation.columns if not c.generated}
+    return replace(row, values={k: v for k, v in row.values.items() if k in settable})
+
+
+def _match(pair: Pair) -> None:
+    """Note which rows are on both sides, and the tables that could not be filled."""
+    shared: dict[Name, Mapping[str, StoredRow]] = {}
+    missing: dict[Name, str] = {}
+    for relation in pair.common.tables:
+        found = []
+        for side in (pair.base, pair.head):
+            keyed = {
+                key_of(relation, row.values): row
+                for row in side.population.of(relation.name)
+            }
+            side.keys = {
+                **side.keys,
+                relation.name: {row.at: key for key, row in keyed.items()},
+            }
+            found.append(keyed)
+        shared[relation.name] = {k: r for k, r in found[0].items() if k in found[1]}
+        planned = relation.name.schema != "realtime"
+        if planned and found[0] and not shared[relation.name]:
+            missing[relation.name] = "no row could be stored in both versions"
+    pair.rows, pair.missing = shared, missing
+
+
+@dataclass
+class _Copier:
+    """Stores in HEAD what BASE holds, and planned rows of tables that only HEAD has."""
+
+    prober: Prober
+    catalog: Catalog
+    common: Catalog
+    planned: World
+
+    def __post_init__(self) -> None:
+        self._plan = {
+            (row.table, self._plan_key(row.table, row.values)): row
+            for row in self.planned.rows
+        }
+
+    def _plan_key(self, table: Name, values: Mapping[str, object]) -> str:
+        relation = self.catalog.relations.get(table)
+        names = relation.primary_key if relation else ("id",)
+        return json.dumps([str(values.get(name)) for name in names])
+
+    async def copy(
+        self, stored: Population, old: Mapping[Name, Sequence[StoredRow]]
+    ) -> None:
+        """Copy everything but the rows that the schema itself brought."""
+        statements = [row_insert(self.catalog, row) for row in self.planned.of(USERS)]
+        for relation in insertion_order(self.catalog):
+            if relation.name.schema == "realtime" or relation.name.name == "buckets":
+                continue
+            if relation.name in self.common.relations:
+                seeds = {key_of(relation, r.values) for r in old[relation.name]}
+                statements += self._copies(relation, stored, seeds)
+            else:
+                statements += [
+                    row_insert(self.catalog, fitted)
+                    for row in self.planned.of(relation.name)
+                    if (fitted := _fitted(row, self.catalog))
+                ]
+        await self._run(statements)
+
+    def _copies(
+        self, relation: Relation, stored: Population, seeds: set[str]
+    ) -> Iterable[str]:
+        identity = any(column.identity for column in relation.columns)
+        for row in stored.of(relation.name):
+            if key_of(relation, row.values) in seeds:
+                continue
+            plan = self._plan.get(
+                (relation.name, self._plan_key(relation.name, row.values))
+            )
+            planned = plan.values if plan is not None else {}
+            values = {
+                column.name: row.text(column.name)
+                if column.name in row.values
+                else planned.get(column.name)
+                for column in relation.columns
+                if not column.generated
+            }
+            given = {
+                name: value
+                for name, value in values.items()
+                if name in row.values or value is not None
+            }
+            yield insert_statement(relation.name, given, identity=identity)
+
+    async def _run(self, statements: Sequence[str]) -> None:
+        items = [
+            {"row": number, "sql": sql, "claims": "", "sub": ""}
+            for number, sql in enumerate(statements)
+        ]
+        connection = self.prober.connection
+        async with connection.transaction():
+            # Foreign keys and triggers were obeyed when the rows were first stored.
+            await connection.execute(WITHOUT_TRIGGERS)
+            await connection.fetchval(
+                "select harness_probe.store($1::text::jsonb)",
+                orjson.dumps(items).decode(),
+            )
+        await connection.execute("analyze")

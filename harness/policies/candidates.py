@@ -19,7 +19,13 @@ from harness.policies.storage_paths import OBJECTS, bucket_folders
 from harness.policies.trial import Trial
 from harness.policies.values import literal
 
-__all__ = ["Candidate", "foreign_candidates", "own_candidates", "row_owners"]
+__all__ = [
+    "Candidate",
+    "foreign_candidates",
+    "own_candidates",
+    "row_owners",
+    "shared_candidates",
+]
 
 MAX_TEMPLATES = 4
 
@@ -54,6 +60,16 @@ def own_candidates(
         if values is not None:
             aside = _aside(relation, values, trial.ownership.of(relation.name))
             yield Candidate(kind="own", values=values, about=(row,), aside=aside)
+
+
+def shared_candidates(
+    trial: Trial, persona: Persona, relation: Relation
+) -> Iterator[Candidate]:
+    """Yield rows like those that belong to nobody."""
+    for row in _spread(list(trial.population.owned_by(relation.name, ""))):
+        values = _fresh_copy(trial, persona, relation, row)
+        if values is not None:
+            yield Candidate(kind="shared", values=values, about=(row,))
 
 
 def foreign_candidates(

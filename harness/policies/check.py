@@ -43,6 +43,13 @@ from harness.policies.population import (
     tables_without_rows,
 )
 from harness.policies.probing import Prober
+from harness.policies.properties_powers import own_powers_are_not_raised
+from harness.policies.properties_realtime import topics_reach_only_their_own
+from harness.policies.properties_shared import (
+    partitions_are_guarded_like_their_table,
+    shared_rows_are_kept_by_their_keepers,
+    views_reveal_nothing_hidden,
+)
 from harness.policies.rules import RuleSet, declared_rules_hold
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
 from harness.policies.shadowing import functions_resist_shadowing
@@ -60,13 +67,16 @@ Emit = Callable[[Event], None]
 Property = Callable[[Trial], Awaitable[Judgement]]
 
 PROPERTIES: tuple[Property, ...] = (
-    every_policy_is_reached,
     rows.tables_without_rls_are_closed,
     rows.published_rows_reach_only_readers,
     rows.policies_answer_without_error,
     rows.others_rows_are_not_changed,
     rows.others_rows_are_not_read,
     rows.anonymous_may_no_more_than_signed_in,
+    shared_rows_are_kept_by_their_keepers,
+    partitions_are_guarded_like_their_table,
+    views_reveal_nothing_hidden,
+    own_powers_are_not_raised,
     writes.rows_are_not_planted,
     writes.rows_are_not_handed_over,
     writes.moves_stay_within_insert_rights,
@@ -76,6 +86,8 @@ PROPERTIES: tuple[Property, ...] = (
     functions.functions_reveal_nothing_hidden,
     functions.functions_create_what_their_owner_sees,
     functions_resist_shadowing,
+    topics_reach_only_their_own,
+    every_policy_is_reached,
 )
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "Const",
     "Depth",
     "Folder",
+    "Joined",
     "Opaque",
     "Param",
     "Reading",
@@ -104,6 +105,13 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Text put together with ``||`` from terms."""
+
+    parts: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Param:
     """A parameter of a function."""
 
@@ -120,7 +128,9 @@ class Opaque:
     """Anything else."""
 
 
-Term = Col | Const | Uid | Claim | Folder | Depth | Topic | Param | Clock | Opaque
+Term = (
+    Col | Const | Uid | Claim | Folder | Depth | Joined | Topic | Param | Clock | Opaque
+)
 
 UID, CLOCK, OPAQUE = Uid(), Clock(), Opaque()
 
@@ -284,6 +294,9 @@ class _Reader:
         if items is None and isinstance(node, ast.Node):
             return self.term(node, scope)
         terms = [self.term(item, scope) for item in items or ()]
+        joined = next((t for t in terms if isinstance(t, Joined)), None)
+        if joined is not None:
+            return joined
         values = [t.values for t in terms if isinstance(t, Const)]
         if values:
             return Const(tuple(v for group in values for v in group))
@@ -376,12 +389,22 @@ class _Reader:
             base = self.term(node.lexpr, scope)
             if isinstance(key, Const):
                 return _stepped(base, tuple(key.values[0].strip("{}").split(",")))
+        if operator == "||":
+            return self._joined(node, scope)
         if operator in ("+", "-") and node.lexpr is not None:
             base = self.term(node.lexpr, scope)
             return base if isinstance(base, (Clock, Col)) else OPAQUE
         if node.kind == enums.A_Expr_Kind.AEXPR_NULLIF:
             return self.term(node.lexpr, scope)
         return OPAQUE
+
+    def _joined(self, node: Tree, scope: Scope) -> Term:
+        parts: list[Term] = []
+        for side in (node.lexpr, node.rexpr):
+            term = self.term(side, scope)
+            parts += term.parts if isinstance(term, Joined) else [term]
+        known = not any(isinstance(part, Opaque) for part in parts)
+        return Joined(tuple(parts)) if known else OPAQUE
 
     def _function_term(self, node: Tree, scope: Scope) -> Term:
         schema, name = _function_name(node)

@@ -126,11 +126,18 @@ class Secrets:
         for rows in trial.population.tables.values():
             for row in rows:
                 for text in set(leaves(dict(row.values))):
-                    if TOKEN.match(text) and not UUID.match(text):
+                    if TOKEN.match(text):
                         self._origins.setdefault(text, []).append(row)
 
-    def hidden_origin(self, persona: Persona, text: str) -> StoredRow | None:
-        """Return the row that ``text`` gives away, if ``persona`` may not see it."""
+    def hidden_origin(
+        self, persona: Persona, text: str, *, keys: bool = False
+    ) -> StoredRow | None:
+        """Return the row that ``text`` gives away, if ``persona`` may not see it.
+
+        UUIDs give something away only with ``keys``.
+        """
+        if UUID.match(text) and not keys:
+            return None
         origins = self._origins.get(text, [])
         if not origins or any(self._may_know(persona, row) for row in origins):
             return None

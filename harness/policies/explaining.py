@@ -24,7 +24,7 @@ from harness.policies.comparisons import (
 )
 from harness.policies.decisions import row_filter
 from harness.policies.mining import Mined
-from harness.policies.ownership import Ownership
+from harness.policies.ownership import Ownership, Part
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.probing import Attempt, Prober
@@ -150,6 +150,8 @@ class Explainer:
             if _asks_a_flag(reading):
                 return Atom(sql, True, "may be public by a flag", True)
             return Atom(sql, False, "asks about the caller and the row")
+        if not reading.reads and self._owner_columns(relation, row_columns):
+            return Atom(sql, False, "reads whose row it is, but not who asks")
         if self._looks_up_members(reading):
             return Atom(sql, False, "looks up members without asking for the caller")
         return Atom(sql, True, "depends on the row only", True)
@@ -161,6 +163,24 @@ class Explainer:
         if relation.name == Name("storage", "objects"):
             keys = {"owner", "owner_id"}
         return any(column.column in keys for column in columns)
+
+    def _owner_columns(self, relation: Relation, columns: set[Col]) -> bool:
+        owned = self.ownership.of(relation.name)
+        kinds = (Part.OWNER, Part.MEMBER)
+        owners = {u.column for u in owned.users if u.part in kinds} | {*owned.tenants}
+        for parent in owned.parents:
+            # A parent that a claim names is a tenant with a table of its own.
+            cols = {Col(relation.name, column) for column in parent.columns}
+            claimed = any(cols & named for named in self.mined.claim_columns.values())
+            membered = any(
+                parent.target == other.target
+                for table in self.ownership.tables.values()
+                if table.membership
+                for other in table.parents
+            )
+            if claimed or membered:
+                owners |= set(parent.columns)
+        return any(column.column in owners for column in columns)
 
     def _looks_up_members(self, reading: Reading) -> bool:
         return any(self.ownership.of(table).membership for table in reading.reads)

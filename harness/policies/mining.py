@@ -59,6 +59,7 @@ class TopicUse:
     index: int
     separator: str
     term: Term
+    policy: tuple[Name, str] = (MESSAGES, "")
 
 
 @dataclass
@@ -226,7 +227,14 @@ def _note_folders(
                     )
                 )
             elif isinstance(left, Topic):
-                mined.topics.append(TopicUse(left.index, left.separator, right))
+                mined.topics.append(
+                    TopicUse(
+                        left.index,
+                        left.separator,
+                        right,
+                        (policy.table, policy.name),
+                    )
+                )
 
 
 def constants_of(mined: Mined, table: Name) -> Mapping[str, list[str]]:

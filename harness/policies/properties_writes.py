@@ -7,6 +7,7 @@ that an INSERT of the same row is refused for; what is meant to be possible succ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from harness.db.catalog import Relation, quote_identifier
 from harness.policies.candidates import (
@@ -15,7 +16,7 @@ from harness.policies.candidates import (
     own_candidates,
     row_owners,
 )
-from harness.policies.cases import Case, Expectation, Severity, Violation
+from harness.policies.cases import Case, Expectation, Severity, Step, Violation
 from harness.policies.decisions import row_filter
 from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
@@ -36,7 +37,22 @@ __all__ = [
 ]
 
 MAX_OWN_ROWS = 3
-Move = tuple[StoredRow, Mapping[str, str | None], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of ``row`` that ``action`` describes; ``blind`` without a WHERE."""
+
+    row: StoredRow
+    changes: Mapping[str, str | None]
+    action: str
+    blind: bool = False
+
+    def step(self, trial: Trial, relation: Relation) -> Step:
+        """Return the UPDATE."""
+        return trial.update_step(
+            relation, self.changes, None if self.blind else self.row
+        )
 
 
 def is_programming_error(answer: Answer) -> bool:
@@ -93,6 +109,8 @@ async def _is_planted(
         return True
     asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
     if candidate.kind == "planted" and asked:
+        return True
+    if candidate.kind == "planted" and owned.membership:
         return True
     parents = [candidate.parent] if candidate.parent else list(owned.parents)
     hidden = [p for p in parents if _is_hidden(trial, persona, p, candidate.values)]
@@ -154,6 +172,8 @@ async def _sights(
     if own:
         for parent in hidden:
             stored |= _own_parent(trial, persona, parent)
+        place = _own_place(trial, persona, relation)
+        stored |= {c: place.get(c) for c in trial.ownership.of(relation.name).tenants}
     identity = any(column.identity for column in relation.columns)
     row = " and ".join(
         f"{relation.column(name).sql}::text = {literal(value)}"
@@ -268,12 +288,12 @@ async def rows_are_not_handed_over(trial: Trial) -> Judgement:
 async def _is_harmless(
     trial: Trial, persona: Persona, relation: Relation, move: Move
 ) -> bool:
-    row, changes, _ = move
+    row, changes = move.row, move.changes
     owned = trial.ownership.of(relation.name)
     if any(column in owned.owners for column in changes):
         return row.clan == persona.clan and _manages(trial, relation, row, changes)
     hidden = [p for p in owned.parents if set(p.columns) <= set(changes)]
-    if not hidden:
+    if row.clan != persona.clan or not (hidden or set(changes) & {*owned.tenants}):
         return False
     moved = {c.name: row.text(c.name) for c in relation.columns if not c.generated}
     values = {name: value for name, value in moved.items() if value is not None}
@@ -333,14 +353,20 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
             victim = next((r.text(column) for r in foreign if r.text(column)), None)
             mine = row.text(column) == persona.sub
             if mine and victim and _changeable(relation, persona, column):
-                yield row, {column: victim}, f"hand rows of {relation.name} to another"
+                action = f"hand rows of {relation.name} to another"
+                yield Move(row, {column: victim}, action)
+        for other in foreign[:1]:
+            changes = {c: other.text(c) for c in owned.tenants}
+            if changes and all(_changeable(relation, persona, c) for c in changes):
+                action = f"move rows of {relation.name} to another tenant"
+                yield Move(row, changes, action)
         for parent in owned.parents:
             for other in foreign:
                 changes = {c: other.text(c) for c in parent.columns}
                 movable = all(_changeable(relation, persona, c) for c in changes)
                 if movable and _is_hidden(trial, persona, parent, changes):
                     action = f"move rows of {relation.name} under a hidden parent"
-                    yield row, changes, action
+                    yield Move(row, changes, action)
                     break
         if relation.name == OBJECTS:
             yield from _moved_objects(trial, persona, row, foreign)
@@ -356,7 +382,7 @@ def _moved_objects(
         if same and folder:
             extension = (row.text("name") or "").rpartition(".")[2]
             name = f"{folder}/moved.{extension}"
-            yield row, {"name": name}, "move files into another user's folder"
+            yield Move(row, {"name": name}, "move files into another user's folder")
             return
 
 
@@ -365,7 +391,25 @@ def _takings(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Mov
     for row in trial.foreign_rows(persona, relation.name)[:MAX_OWN_ROWS]:
         for column in owned.owners:
             if _changeable(relation, persona, column):
-                yield row, {column: persona.sub}, f"take rows of {relation.name}"
+                yield Move(row, {column: persona.sub}, f"take rows of {relation.name}")
+        changes = _own_place(trial, persona, relation)
+        movable = all(_changeable(relation, persona, c) for c in changes)
+        if changes and movable:
+            yield Move(row, changes, f"take rows of {relation.name}")
+
+
+def _own_place(
+    trial: Trial, persona: Persona, relation: Relation
+) -> dict[str, str | None]:
+    """Return the tenant columns and the rooted parents of a row of the persona's."""
+    owned = trial.ownership.of(relation.name)
+    names = {*owned.tenants}
+    for parent in owned.parents:
+        if any(row.clan for row in trial.population.of(parent.target)):
+            names |= set(parent.columns)
+    for row in trial.population.owned_by(relation.name, persona.clan or "?"):
+        return {name: row.text(name) for name in sorted(names)}
+    return {}
 
 
 def _changeable(relation: Relation, persona: Persona, column: str) -> bool:
@@ -379,29 +423,29 @@ def _changeable(relation: Relation, persona: Persona, column: str) -> bool:
 async def _successful(
     trial: Trial, persona: Persona, relation: Relation, moves: list[Move]
 ) -> list[Move]:
+    """Return the moves that work, by key or (seen by no SELECT policy) blindly."""
+    both = [replace(move, blind=blind) for move in moves for blind in (False, True)]
     answers = await trial.prober.attempt_all(
         [
             Attempt(
                 persona=persona,
-                commands=(trial.update_step(relation, changes, row).sql,),
-                observe=f"select to_jsonb({_reached(relation, row, changes)})",
+                commands=(move.step(trial, relation).sql,),
+                observe=f"select to_jsonb({_reached(relation, move)})",
             )
-            for row, changes, _ in moves
+            for move in both
         ]
     )
-    return [
-        move
-        for move, answer in zip(moves, answers, strict=True)
-        if answer.ok and answer.counts[-1] > 0 and answer.seen is True
-    ]
+    worked: dict[int, Move] = {}
+    for index, (move, answer) in enumerate(zip(both, answers, strict=True)):
+        if answer.ok and answer.counts[-1] > 0 and answer.seen is True:
+            worked.setdefault(index // 2, move)
+    return list(worked.values())
 
 
-def _reached(
-    relation: Relation, row: StoredRow, changes: Mapping[str, str | None]
-) -> str:
+def _reached(relation: Relation, move: Move) -> str:
     """Return a condition: the row is there with its changes."""
-    key = {name: row.text(name) for name in relation.primary_key}
-    wanted = {**key, **changes}
+    key = {name: move.row.text(name) for name in relation.primary_key}
+    wanted = {**key, **move.changes}
     where = " and ".join(
         f"{relation.column(name).sql} = {literal(value)}"
         for name, value in wanted.items()
@@ -412,17 +456,16 @@ def _reached(
 def _handed_over(
     trial: Trial, persona: Persona, relation: Relation, move: Move
 ) -> Violation:
-    row, changes, action = move
     return Violation(
         check="rows_are_not_handed_over",
         where=str(relation.name),
-        fault=f"{action} {','.join(changes)}",
-        message=f"{describe(persona)} can {action} ({', '.join(changes)})",
+        fault=f"{move.action} {','.join(move.changes)}",
+        message=f"{describe(persona)} can {move.action} ({', '.join(move.changes)})",
         case=Case(
             persona=persona,
-            steps=(trial.update_step(relation, changes, row),),
+            steps=(move.step(trial, relation),),
             expectation=Expectation(kind="affects", says="must affect 0 rows"),
-            rows=(row, *_targets(trial, relation, changes)),
+            rows=(move.row, *_targets(trial, relation, move.changes)),
         ),
         severity="high",
         hint=f"add WITH CHECK to the UPDATE policy of {relation.name}",
@@ -464,7 +507,7 @@ async def _bucket_move(
         if bucket.id == row.text("bucket_id"):
             continue
         changes = {"bucket_id": bucket.id}
-        if not await _successful(trial, persona, relation, [(row, changes, "")]):
+        if not await _successful(trial, persona, relation, [Move(row, changes, "")]):
             continue
         direct = {
             "bucket_id": bucket.id,

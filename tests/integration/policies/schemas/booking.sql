@@ -85,10 +85,12 @@ create policy "Customers see their bookings" on public.bookings
 create policy "Staff see bookings" on public.bookings for select to authenticated
   using (public.works_at(public.resource_business(resource_id), 'view'));
 create policy "Customers request" on public.bookings for insert to authenticated
-  with check (customer_id = (select auth.uid()) and state = 'requested');
+  with check (customer_id = (select auth.uid()) and state = 'requested'
+    and exists (select 1 from public.resources r where r.id = resource_id));
 create policy "Customers cancel" on public.bookings for update to authenticated
   using (customer_id = (select auth.uid()))
-  with check (customer_id = (select auth.uid()) and state = 'cancelled');
+  with check (customer_id = (select auth.uid()) and state = 'cancelled'
+    and exists (select 1 from public.resources r where r.id = resource_id));
 create policy "Managers confirm" on public.bookings for update to authenticated
   using (public.works_at(public.resource_business(resource_id), 'manage'))
   with check (public.works_at(public.resource_business(resource_id), 'manage'));

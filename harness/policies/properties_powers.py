@@ -1,0 +1,236 @@
+"""Nobody gives themselves a role: not by changing their own row, nor by adding one.
+
+Tried on every column that helpers read to decide what a user may do.  It counts only if
+more of other people's rows comes within reach, or if the value is one that manages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from harness.db.catalog import Name, Relation
+from harness.policies.cases import Case, Expectation, Step, Violation
+from harness.policies.ownership import Part
+from harness.policies.personas import TIER_WORDS, Persona
+from harness.policies.population import StoredRow, insert_statement
+from harness.policies.probing import Attempt
+from harness.policies.properties_rows import rank
+from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
+from harness.policies.trial import Judgement, Trial
+from harness.policies.values import literal
+from harness.policies.witness import describe
+
+__all__ = ["own_powers_are_not_raised"]
+
+RANK_NAME = re.compile(r"role|level|permission|admin|owner|rank|access|scope|privilege")
+MAX_TRIES = 24
+
+
+async def own_powers_are_not_raised(trial: Trial) -> Judgement:
+    """Nobody raises their own powers by writing what grants them."""
+    judgement = Judgement()
+    for persona in trial.personas:
+        if persona.kind != "plain" or persona.user is None:
+            continue
+        baseline: Mapping[Name, int] | None = None
+        for case, power in list(_raises(trial, persona))[:MAX_TRIES]:
+            answer = await trial.prober.attempt(
+                Attempt(
+                    persona=persona,
+                    commands=(case.steps[0].sql,),
+                    observe=f"select to_jsonb({case.expectation.query})",
+                    setup=case.repairs,
+                )
+            )
+            if not (answer.ok and answer.seen is True):
+                continue
+            if baseline is None:
+                baseline = await _reach(trial, persona, ())
+            raised = await _reach(trial, persona, (*case.repairs, case.steps[0].sql))
+            gained = [n for n in raised if raised[n] > baseline.get(n, 0)]
+            managing = power not in ("", "false") and not TIER_WORDS.search(power)
+            if gained or managing:
+                judgement.violations.append(_raised(trial, persona, case, gained))
+                break
+    return judgement
+
+
+def _raises(trial: Trial, persona: Persona) -> Iterator[tuple[Case, str]]:
+    """Yield attempts to take each value of each attribute, and that value."""
+    for attribute in trial.ownership.attributes:
+        relation = trial.catalog.relations[attribute.table]
+        own = {attribute.user_column: persona.sub}
+        for value in attribute.values:
+            changes = {attribute.column: value}
+            power = value if RANK_NAME.search(attribute.column) else ""
+            if relation.may(persona.role, "UPDATE", attribute.column):
+                for row in _own(trial, persona, relation, attribute.user_column):
+                    if row.text(attribute.column) != value:
+                        yield _update(trial, persona, relation, row, changes), power
+            if relation.may(persona.role, "INSERT", attribute.column):
+                yield _insert(trial, persona, relation, {**own, **changes}), power
+    for table in trial.ownership.tables.values():
+        if table.membership:
+            relation = trial.catalog.relations[table.table]
+            yield from _membership_raises(trial, persona, relation)
+
+
+def _membership_raises(
+    trial: Trial, persona: Persona, relation: Relation
+) -> Iterator[tuple[Case, str]]:
+    owned = trial.ownership.of(relation.name)
+    member = next((u.column for u in owned.users if u.part is Part.MEMBER), None)
+    if member is None:
+        return
+    for column in relation.columns:
+        if not RANK_NAME.search(column.name):
+            continue
+        if not relation.may(persona.role, "UPDATE", column.name):
+            continue
+        stored = trial.population.of(relation.name)
+        values = sorted({v for r in stored if (v := r.text(column.name)) is not None})
+        for row in _own(trial, persona, relation, member)[:1]:
+            for value in values:
+                if row.text(column.name) != value:
+                    changes = {column.name: value}
+                    # Only what it opens counts, whatever the value is called.
+                    yield _update(trial, persona, relation, row, changes), ""
+
+
+def _own(
+    trial: Trial, persona: Persona, relation: Relation, column: str
+) -> list[StoredRow]:
+    return [
+        row
+        for row in trial.population.of(relation.name)
+        if row.text(column) == persona.sub
+    ]
+
+
+def _update(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    row: StoredRow,
+    changes: Mapping[str, str | None],
+) -> Case:
+    key = {name: row.text(name) for name in relation.primary_key}
+    return Case(
+        persona=persona,
+        steps=(trial.update_step(relation, changes, row),),
+        expectation=_observed(relation, {**key, **changes}),
+        rows=(row,),
+    )
+
+
+def _insert(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    values: Mapping[str, str | None],
+) -> Case:
+    like = trial.population.of(relation.name)
+    filled = dict(values)
+    for column in relation.columns:
+        if column.required and column.name not in filled and like:
+            fresh = trial.values.fresh(relation, column)
+            filled[column.name] = fresh or like[0].text(column.name)
+    user_column = next(iter(values))
+    gone = (
+        f"delete from {relation.name.sql}"
+        f" where {relation.column(user_column).sql} = {literal(persona.sub)}"
+    )
+    return Case(
+        persona=persona,
+        steps=(
+            Step(
+                sql=insert_statement(relation.name, filled),
+                action="insert",
+                target=relation.name,
+                values=filled,
+            ),
+        ),
+        expectation=_observed(relation, values),
+        repairs=(WITHOUT_TRIGGERS, gone, WITH_TRIGGERS),
+    )
+
+
+def _observed(relation: Relation, values: Mapping[str, str | None]) -> Expectation:
+    where = " and ".join(
+        f"{relation.column(name).sql} = {literal(value)}"
+        for name, value in values.items()
+    )
+    return Expectation(
+        kind="observed",
+        query=f"exists (select from {relation.name.sql} where {where})",
+        says="must be refused: it grants powers",
+    )
+
+
+async def _reach(
+    trial: Trial, persona: Persona, before: tuple[str, ...]
+) -> Mapping[Name, int]:
+    """Count the rows of others that ``persona`` sees or deletes after ``before``."""
+    asked = [
+        (relation, command)
+        for relation in trial.tables()
+        for command in ("SELECT", "DELETE")
+        if relation.may(persona.role, command)
+    ]
+    answers = await trial.prober.attempt_all(
+        [_look(persona, relation, command, before) for relation, command in asked]
+    )
+    counts: dict[Name, int] = {}
+    for (relation, command), answer in zip(asked, answers, strict=True):
+        if not answer.ok:
+            continue
+        seen = set(answer.fetched if command == "SELECT" else answer.seen)
+        foreign = {row.at for row in trial.foreign_rows(persona, relation.name)}
+        reached = foreign & seen if command == "SELECT" else foreign - seen
+        counts[relation.name] = counts.get(relation.name, 0) + len(reached)
+    return counts
+
+
+def _look(
+    persona: Persona, relation: Relation, command: str, before: tuple[str, ...]
+) -> Attempt:
+    listing = (
+        "select coalesce(jsonb_agg(t.tableoid::oid || t.ctid::text), '[]')"
+        f" from {relation.name.sql} t"
+    )
+    deletes = (f"delete from {relation.name.sql}",) if command == "DELETE" else ()
+    return Attempt(
+        persona=persona,
+        commands=(*before[-1:], *deletes),
+        fetch=listing if command == "SELECT" else "",
+        observe=listing if command == "DELETE" else "",
+        setup=before[:-1],
+        settings={"storage.allow_delete_query": "true"},
+    )
+
+
+def _raised(
+    trial: Trial, persona: Persona, case: Case, gained: list[Name]
+) -> Violation:
+    step = case.steps[0]
+    assert step.target is not None
+    column = list(step.values)[-1] if step.action == "update" else ""
+    what = f"change {step.target}.{column}" if column else f"add a row to {step.target}"
+    opened = ", ".join(str(name) for name in gained[:3])
+    return Violation(
+        check="own_powers_are_not_raised",
+        where=str(step.target),
+        fault=f"{step.action} {column}",
+        message=f"{describe(persona)} can {what} for themselves and so gain powers",
+        case=Case(
+            persona=persona,
+            steps=case.steps,
+            expectation=case.expectation,
+            rows=case.rows,
+        ),
+        severity="critical",
+        note=f"opens more rows of {opened}" if opened else "the value manages others",
+        hint="grant the column to nobody, or guard it in WITH CHECK or by a trigger",
+        rank=rank(persona),
+    )

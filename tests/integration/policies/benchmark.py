@@ -1,0 +1,57 @@
+"""The policy benchmark: schemas in common styles, seeded faults, harmless refactors.
+
+A fault is SQL that follows a sound schema and breaks it; ``visible`` says whether a
+property without declared rules can tell (intent alone could not).  A refactor changes
+text and no behaviour.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+STYLES = tuple(sorted(path.stem for path in (HERE / "schemas").glob("*.sql")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """A change of a schema: a fault or a refactor."""
+
+    style: str
+    name: str
+    sql: str
+    visible: bool = True
+
+    @property
+    def id(self) -> str:
+        """What a test is called."""
+        return f"{self.style}: {self.name}"
+
+
+def schema_sql(style: str) -> str:
+    """Return the sound schema of ``style``."""
+    return (HERE / "schemas" / f"{style}.sql").read_text(encoding="utf-8")
+
+
+def faults() -> list[Variation]:
+    """Return the seeded faults of all styles."""
+    return list(_variations("fault"))
+
+
+def refactors() -> list[Variation]:
+    """Return the behaviour-preserving changes of all styles."""
+    return list(_variations("refactor"))
+
+
+def _variations(kind: str) -> Iterator[Variation]:
+    for path in sorted((HERE / "faults").glob("*.toml")):
+        for item in tomllib.loads(path.read_text(encoding="utf-8")).get(kind, ()):
+            yield Variation(
+                style=path.stem,
+                name=item["name"],
+                sql=item["sql"],
+                visible=item.get("visible", True),
+            )

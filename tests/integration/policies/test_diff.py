@@ -1,0 +1,313 @@
+"""Two versions of a schema: silent where nothing changes, told where something does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.db.address import DatabaseAddress
+from harness.db.schema_files import read_schema
+from harness.events import Event, Finding, Undecided
+from harness.policies.diff import DiffSummary, diff_schemas
+from harness.policies.diff_allow import AllowedChange, read_allowed, write_allowed
+
+TEAMS = """
+create table public.teams (
+  id uuid primary key default gen_random_uuid(),
+  name text not null
+);
+create table public.team_members (
+  team_id uuid not null references public.teams (id) on delete cascade,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  role text not null default 'member' check (role in ('admin', 'member')),
+  primary key (team_id, user_id)
+);
+create table public.notes (
+  id uuid primary key default gen_random_uuid(),
+  team_id uuid not null references public.teams (id) on delete cascade,
+  author_id uuid not null references auth.users (id) on delete cascade,
+  title text not null,
+  secret text,
+  status text not null default 'draft' check (status in ('draft', 'published'))
+);
+
+create function public.is_member(wanted uuid) returns boolean
+language sql stable security definer set search_path = '' as $$
+  select exists (select from public.team_members m
+    where m.team_id = wanted and m.user_id = auth.uid())
+$$;
+create function public.rename_note(note uuid, new_title text) returns void
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.notes set title = new_title
+  where id = note and author_id = auth.uid();
+end $$;
+
+alter table public.teams enable row level security;
+alter table public.team_members enable row level security;
+alter table public.notes enable row level security;
+
+create policy teams_read on public.teams for select to authenticated
+  using (public.is_member(id));
+create policy members_read on public.team_members for select to authenticated
+  using (public.is_member(team_id));
+create policy notes_read on public.notes for select to authenticated
+  using (author_id = auth.uid() or status = 'published' and public.is_member(team_id));
+create policy notes_write on public.notes for all to authenticated
+  using (author_id = auth.uid())
+  with check (author_id = auth.uid() and public.is_member(team_id));
+
+insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
+values ('papers', 'papers', false, 1000, array['image/png']);
+create policy papers_own on storage.objects for all to authenticated
+  using (bucket_id = 'papers' and (storage.foldername(name))[1] = auth.uid()::text)
+  with check (bucket_id = 'papers' and (storage.foldername(name))[1] = auth.uid()::text);
+
+create policy topics on realtime.messages for select to authenticated
+  using (split_part(realtime.topic(), ':', 1) = 'team'
+    and split_part(realtime.topic(), ':', 2) in (
+      select m.team_id::text from public.team_members m where m.user_id = auth.uid()));
+"""
+
+READ = "alter policy notes_read on public.notes using"
+OWN = "author_id = auth.uid()"
+PUBLISHED = "status = 'published' and public.is_member(team_id)"
+
+REFACTORS = {
+    "policies renamed": """
+        alter policy notes_read on public.notes rename to a;
+        alter policy notes_write on public.notes rename to b;""",
+    "helper inlined": f"""{READ} ({OWN} or status = 'published' and team_id in (
+        select m.team_id from public.team_members m where m.user_id = auth.uid()));""",
+    "double negation": f"{READ} (not (not ({OWN}) and not ({PUBLISHED})));",
+    "or reordered and the caller selected once": f"""
+        {READ} ({PUBLISHED} or author_id = (select auth.uid()));""",
+    "for all split in four": f"""
+        drop policy notes_write on public.notes;
+        create policy a on public.notes for select to authenticated using ({OWN});
+        create policy b on public.notes for delete to authenticated using ({OWN});
+        create policy c on public.notes for insert to authenticated
+          with check ({OWN} and public.is_member(team_id));
+        create policy d on public.notes for update to authenticated using ({OWN})
+          with check ({OWN} and public.is_member(team_id));""",
+    "subsumed and false policies": f"""
+        create policy less on public.notes for select to authenticated
+          using ({OWN} and status = 'draft');
+        create policy never on public.notes for all using (false);""",
+    "comments, an index, an unrelated column": """
+        comment on table public.notes is 'what a team writes';
+        create index on public.notes (team_id);
+        alter table public.teams add column motto text;""",
+    "one policy split in two": f"""
+        {READ} ({OWN});
+        create policy shared on public.notes for select to authenticated
+          using ({PUBLISHED});""",
+    "helper in plpgsql": """
+        create or replace function public.is_member(wanted uuid) returns boolean
+        language plpgsql stable security definer set search_path = '' as $$
+        declare mine constant uuid := auth.uid();
+        begin
+          return 0 < (select count(*) from public.team_members m
+            where m.user_id = mine and m.team_id = wanted);
+        end $$;""",
+    "restrictive policy that is always true": """
+        create policy open on public.notes as restrictive for all using (true);""",
+    "function rewritten": """
+        create or replace function public.rename_note(note uuid, new_title text)
+        returns void language plpgsql security definer set search_path = '' as $$
+        begin
+          perform from public.notes n where n.id = note and n.author_id = auth.uid();
+          if found then
+            update public.notes n set title = new_title where n.id = note;
+          end if;
+        end $$;""",
+}
+
+# What to run, and the object, command and direction that must be told.
+CHANGES = {
+    "helper lost its user check": (
+        """create or replace function public.is_member(wanted uuid) returns boolean
+        language sql stable security definer set search_path = '' as $$
+          select exists (select from public.team_members m where m.team_id = wanted)
+        $$;""",
+        ("public.notes", "SELECT", "widened"),
+    ),
+    "drafts shown to the team": (
+        f"{READ} ({OWN} or public.is_member(team_id));",
+        ("public.notes", "SELECT", "widened"),
+    ),
+    "published notes hidden from the team": (
+        f"{READ} ({OWN});",
+        ("public.notes", "SELECT", "narrowed"),
+    ),
+    "new notes into any team": (
+        f"alter policy notes_write on public.notes with check ({OWN});",
+        ("public.notes", "INSERT", "widened"),
+    ),
+    "notes may be handed over": (
+        """create policy give on public.notes for update to authenticated
+          using (author_id = auth.uid()) with check (public.is_member(team_id));""",
+        ("public.notes", "UPDATE", "widened"),
+    ),
+    "a DELETE policy that no SELECT policy shows": (
+        """create policy sweep on public.notes for delete to authenticated
+          using (status = 'draft');""",
+        ("public.notes", "DELETE", "widened"),
+    ),
+    "row level security off": (
+        "alter table public.team_members disable row level security;",
+        ("public.team_members", "SELECT", "widened"),
+    ),
+    "column hidden": (
+        """revoke select on public.notes from authenticated;
+        grant select (id, team_id, author_id, title, status)
+          on public.notes to authenticated;""",
+        ("public.notes", "SELECT", "narrowed"),
+    ),
+    "definer function without its owner check": (
+        """create or replace function public.rename_note(note uuid, new_title text)
+        returns void language plpgsql security definer set search_path = '' as $$
+        begin update public.notes set title = new_title where id = note; end $$;""",
+        ("public.rename_note", "CALL", "widened"),
+    ),
+    "function taken from the callers": (
+        """revoke execute on function public.rename_note(uuid, text)
+          from public, anon, authenticated;""",
+        ("public.rename_note", "CALL", "narrowed"),
+    ),
+    "policy that recurses": (
+        """create policy loop on public.team_members for select to authenticated
+          using (team_id in (select m.team_id from public.team_members m));""",
+        ("public.team_members", "SELECT", "error"),
+    ),
+    "objects of any folder": (
+        """create policy papers_all on storage.objects for select to authenticated
+          using (bucket_id = 'papers');""",
+        ("storage.objects", "SELECT", "widened"),
+    ),
+    "bucket made public": (
+        "update storage.buckets set public = true where id = 'papers';",
+        ("storage bucket papers", "download from", "widened"),
+    ),
+    "bucket takes every type": (
+        "update storage.buckets set allowed_mime_types = null where id = 'papers';",
+        ("storage bucket papers", "upload other types to", "widened"),
+    ),
+    "topics of any team": (
+        """alter policy topics on realtime.messages
+          using (split_part(realtime.topic(), ':', 1) = 'team');""",
+        ("realtime.messages", "SELECT", "widened"),
+    ),
+    "notes published": (
+        "alter publication supabase_realtime add table public.notes;",
+        ("public.notes", "follow changes of", "widened"),
+    ),
+}
+
+
+@dataclass
+class Compared:
+    """What a comparison came to."""
+
+    summary: DiffSummary
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def changes(self) -> set[tuple[str, str, str]]:
+        """Object, command and direction of every change."""
+        return {(g.object, g.command, g.direction) for g in self.summary.groups}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What fails the comparison."""
+        found = [e for e in self.events if isinstance(e, Finding)]
+        return [finding for finding in found if finding.severity != "note"]
+
+    def assert_silent(self) -> None:
+        """Fail with every change and everything undecided."""
+        told = [e.message for e in self.events if isinstance(e, Finding)]
+        told = [text for text in told if not text.startswith("new columns")]
+        told += [e.reason for e in self.events if isinstance(e, Undecided)]
+        assert not told, "\n".join(told)
+
+
+Compare = Callable[..., Compared]
+
+
+@pytest.fixture
+def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare:
+    """Compare the teams schema with itself and ``sql`` after it."""
+
+    def compare(
+        sql: str, *, seed: int = 1, allowed: tuple[AllowedChange, ...] = ()
+    ) -> Compared:
+        databases = []
+        for name, text in (("base", TEAMS), ("head", TEAMS + sql)):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "20260101000000_schema.sql").write_text(text)
+            databases.append(clone_of(read_schema(folder)))
+        events: list[Event] = []
+        summary = asyncio.run(
+            diff_schemas(*databases, seed=seed, allowed=allowed, emit=events.append)
+        )
+        return Compared(summary, events)
+
+    return compare
+
+
+@pytest.mark.parametrize("name", REFACTORS)
+def test_refactor_that_changes_nothing_is_silent(compare: Compare, name: str) -> None:
+    compare(REFACTORS[name]).assert_silent()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_change_is_told_with_its_direction(compare: Compare, name: str) -> None:
+    sql, expected = CHANGES[name]
+    compared = compare(sql)
+    assert expected in compared.changes
+    assert bool(compared.findings) == (expected[2] != "narrowed")
+
+
+def test_widening_has_a_witness_of_few_rows_and_identities(compare: Compare) -> None:
+    compared = compare(CHANGES["drafts shown to the team"][0])
+    (finding,) = compared.findings
+    witness = finding.witness
+    assert witness is not None
+    assert (witness.rows, witness.identities, witness.statements) <= (3, 2, 1)
+    assert "refused by BASE, done by HEAD" in witness.sql
+
+
+def test_accepted_widening_passes_and_an_unused_acceptance_is_told(
+    compare: Compare, tmp_path: Path
+) -> None:
+    sql = CHANGES["drafts shown to the team"][0]
+    path = tmp_path / "accepted.toml"
+    groups = compare(sql).summary.groups
+    assert write_allowed(path, groups) == len(groups)
+    path.write_text(path.read_text().replace('reason = ""', 'reason = "agreed"'))
+    allowed = read_allowed(path)
+    assert not compare(sql, allowed=allowed).findings
+    unused = compare("", allowed=allowed)
+    notes = [e.check for e in unused.events if isinstance(e, Finding)]
+    assert notes == ["accepted_changes_occur"] * len(allowed)
+
+
+def test_same_seed_gives_the_same_findings(compare: Compare) -> None:
+    sql = CHANGES["helper lost its user check"][0]
+    told = [
+        [(f.message, f.witness and f.witness.sql) for f in compare(sql).findings]
+        for _ in range(2)
+    ]
+    assert told[0] == told[1]
+
+
+def test_new_objects_are_listed_not_compared(compare: Compare) -> None:
+    compared = compare("create table public.extras (id uuid primary key);")
+    notes = [e for e in compared.events if isinstance(e, Finding)]
+    assert [(n.where, n.severity) for n in notes] == [("public.extras", "note")]
+    assert "without RLS" in notes[0].message

@@ -29,6 +29,7 @@ from harness.servers.realtime.join_request import Binding
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.replication import ReplicationError, ReplicationStream
 from harness.servers.realtime.subscriptions import (
+    Listener,
     Subscription,
     SubscriptionError,
     check_watches,
@@ -235,7 +236,7 @@ class ChangeFeed:
         self.registry.add(subscription)
         channel.system("ok", EXTENSION, SUBSCRIBED)
 
-    def unsubscribe(self, channel: Channel) -> None:
+    def unsubscribe(self, channel: Listener) -> None:
         """Deliver nothing more to ``channel``."""
         if channel.subscription is not None:
             self.registry.remove(channel.subscription)

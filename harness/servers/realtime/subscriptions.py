@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
 from harness.errors import RemoteProtocolError
-from harness.protocols.phoenix import encode_json
+from harness.protocols.phoenix import Serializer, encode_json
 from harness.protocols.realtime_filters import (
     Filter,
     FilterSyntaxError,
@@ -23,7 +23,6 @@ from harness.protocols.realtime_filters import (
 from harness.servers.realtime.join_request import Binding
 
 if TYPE_CHECKING:
-    from harness.servers.realtime.channel import Channel
     from harness.servers.realtime.tokens import Identity
 
 __all__ = [
@@ -105,6 +104,37 @@ class Watch:
         )
 
 
+class ListeningSocket(Protocol):
+    """The connection below a listener."""
+
+    @property
+    def serializer(self) -> Serializer:
+        """How its messages are encoded."""
+        ...
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames."""
+        ...
+
+
+class Listener(Protocol):
+    """The channel as a subscription sees it: whom it serves and how it is told."""
+
+    topic: str
+    legacy: bool
+    identity: Identity
+    subscription: Subscription | None
+
+    @property
+    def socket(self) -> ListeningSocket:
+        """The connection of the channel."""
+        ...
+
+    def system(self, status: str, extension: str, message: str) -> None:
+        """Push a system message."""
+        ...
+
+
 class Subscription:
     """The live watches of one channel.
 
@@ -115,7 +145,7 @@ class Subscription:
     __slots__ = ("channel", "identity", "is_live", "since_lsn", "watches")
 
     def __init__(
-        self, channel: Channel, watches: tuple[Watch, ...], since_lsn: int
+        self, channel: Listener, watches: tuple[Watch, ...], since_lsn: int
     ) -> None:
         self.channel = channel
         self.identity: Identity = channel.identity

@@ -64,8 +64,10 @@ create policy notes_write on public.notes for all to authenticated
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
 values ('papers', 'papers', false, 1000, array['image/png']);
 create policy papers_own on storage.objects for all to authenticated
-  using (bucket_id = 'papers' and (storage.foldername(name))[1] = auth.uid()::text)
-  with check (bucket_id = 'papers' and (storage.foldername(name))[1] = auth.uid()::text);
+  using (bucket_id = 'papers'
+    and (storage.foldername(name))[1] = auth.uid()::text)
+  with check (bucket_id = 'papers'
+    and (storage.foldername(name))[1] = auth.uid()::text);
 
 create policy topics on realtime.messages for select to authenticated
   using (split_part(realtime.topic(), ':', 1) = 'team'
@@ -260,11 +262,13 @@ def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare
     return compare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFACTORS)
 def test_refactor_that_changes_nothing_is_silent(compare: Compare, name: str) -> None:
     compare(REFACTORS[name]).assert_silent()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_change_is_told_with_its_direction(compare: Compare, name: str) -> None:
     sql, expected = CHANGES[name]
@@ -282,6 +286,7 @@ def test_widening_has_a_witness_of_few_rows_and_identities(compare: Compare) -> 
     assert "refused by BASE, done by HEAD" in witness.sql
 
 
+@pytest.mark.slow
 def test_accepted_widening_passes_and_an_unused_acceptance_is_told(
     compare: Compare, tmp_path: Path
 ) -> None:
@@ -297,6 +302,7 @@ def test_accepted_widening_passes_and_an_unused_acceptance_is_told(
     assert notes == ["accepted_changes_occur"] * len(allowed)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_findings(compare: Compare) -> None:
     sql = CHANGES["helper lost its user check"][0]
     told = [
@@ -304,6 +310,11 @@ def test_same_seed_gives_the_same_findings(compare: Compare) -> None:
         for _ in range(2)
     ]
     assert told[0] == told[1]
+
+
+def test_several_refactors_together_are_silent(compare: Compare) -> None:
+    together = ("double negation", "function rewritten", "helper in plpgsql")
+    compare("\n".join(REFACTORS[name] for name in together)).assert_silent()
 
 
 def test_new_objects_are_listed_not_compared(compare: Compare) -> None:

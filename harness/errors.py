@@ -67,7 +67,7 @@ class ConfigError(HarnessError):
 
 
 class StackError(HarnessError):
-    """A service of the stack failed: ``service`` names it, ``log_tail`` its last lines."""
+    """A service of the stack failed; ``log_tail`` holds the last lines of its log."""
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from harness.clock import Clock, SystemClock, seeded
 from harness.db.address import DatabaseAddress
+from harness.db.catalog import Name
 from harness.db.catalog_reading import read_catalog
 from harness.events import (
     CheckFinished,

@@ -270,9 +270,12 @@ class _Reader:
         if isinstance(term, Col):
             self.reading.columns.add(term)
             relation = self.catalog.relations.get(term.table)
-            if relation is not None and relation.has_column(term.column):
-                if relation.column(term.column).base_type == "boolean":
-                    self._add("is true", term, OPAQUE)
+            if (
+                relation is not None
+                and relation.has_column(term.column)
+                and relation.column(term.column).base_type == "boolean"
+            ):
+                self._add("is true", term, OPAQUE)
 
     def _compare(self, node: Tree, scope: Scope) -> None:
         if node.lexpr is None or node.rexpr is None:

@@ -2,8 +2,8 @@
 
 Every policy expression is split into its conditions (the leaves of AND, OR and NOT).
 For every persona and stored row the truth of each leaf is asked of PostgreSQL; a leaf
-*decides* true (or false) when flipping it alone would flip the whole expression.  A leaf
-that decided both ways is covered (masking MC/DC).
+*decides* true (or false) when flipping it alone would flip the whole expression.  A
+leaf that decided both ways is covered (masking MC/DC).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def evaluate(node: Tree, truths: Iterator[Truth]) -> Truth:
     parts = [evaluate(arg, truths) for arg in node.args]
     if node.boolop == enums.BoolExprType.NOT_EXPR:
         return None if parts[0] is None else not parts[0]
-    short = node.boolop == enums.BoolExprType.OR_EXPR
+    short = bool(node.boolop == enums.BoolExprType.OR_EXPR)
     if short in parts:
         return short
     return None if None in parts else not short

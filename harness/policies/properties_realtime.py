@@ -95,11 +95,11 @@ def _spell(
     if not any(not isinstance(u.term, Const) for u in uses if u.index in named):
         return "", ()
     prefix = _prefix(uses, separator)
-    parts = [
+    words = [
         named.get(i) or (prefix if i == 1 else "any")
         for i in range(1, max(named, default=0) + 1)
     ]
-    return separator.join(parts), tuple(rows)
+    return separator.join(words), tuple(rows)
 
 
 def _prefix(uses: Iterable[TopicUse], separator: str) -> str:

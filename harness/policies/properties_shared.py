@@ -171,7 +171,7 @@ async def _partition(
 
 
 async def views_reveal_nothing_hidden(trial: Trial) -> Judgement:
-    """A view shows its reader nothing that the tables below it hide."""
+    """Judge that views show nothing which the tables below them hide."""
     judgement = Judgement()
     secrets = Secrets(trial)
     for view in trial.catalog.views.values():

@@ -29,6 +29,7 @@ from harness.policies.calls import plan_calls
 from harness.policies.decisions import decide, row_filter, statement_settings
 from harness.policies.mining import mine
 from harness.policies.mutant import Mutant
+from harness.policies.mutation_judging import SEARCH_PATH
 from harness.policies.ownership import infer_ownership
 from harness.policies.personas import Persona, build_cast
 from harness.policies.population import (
@@ -51,6 +52,7 @@ __all__ = ["Observatory", "open_observatory"]
 MAX_ROWS = 6
 MAX_PERSONAS = 8
 MAX_TOPICS = 10
+MAX_COUNTED = 45  # a function takes a hundred arguments
 MAX_CHANGED_ROWS = 3
 MAX_MATES = 2
 MAX_VALUES = 2
@@ -154,7 +156,9 @@ class Observatory:
         transaction = connection.transaction(isolation="repeatable_read")
         await transaction.start()
         try:
+            await connection.execute(f"set local search_path = {SEARCH_PATH}")
             await connection.execute(mutant.sql)
+            await connection.execute("set local search_path = ''")
             yield
         finally:
             await transaction.rollback()
@@ -176,10 +180,14 @@ class Observatory:
     async def _answers(self) -> Observed:
         prober = self.trial.prober
         answers = await prober.attempt_all([attempt for _, attempt in self.attempts])
-        return {
-            key: _outcome(attempt, answer)
-            for (key, attempt), answer in zip(self.attempts, answers, strict=True)
-        }
+        seen: Observed = {}
+        for (key, attempt), answer in zip(self.attempts, answers, strict=True):
+            seen[key] = _outcome(answer)
+            if attempt.fetch and answer.ok:
+                # Apart, because a random value in it must not hide the outcome.
+                shown = orjson.dumps(answer.fetched, option=orjson.OPT_SORT_KEYS)
+                seen[(*key, "result")] = shown
+        return seen
 
     def _with_grants(self, found: Catalog) -> Catalog:
         """Return the original catalogue with the grants and lists of ``found``.
@@ -239,11 +247,15 @@ class Observatory:
     def _inserts(
         self, relation: Relation, rows: Sequence[StoredRow], persona: Persona
     ) -> Iterator[tuple[Key, Attempt]]:
+        granted = [
+            c for c in relation.columns if relation.may(persona.role, "INSERT", c.name)
+        ]
+        columns = granted or relation.columns
         # A copy of a stored row: the policies are asked before its key is found taken.
         for index, row in enumerate(rows):
             values = {
                 c.name: row.text(c.name)
-                for c in relation.columns
+                for c in columns
                 if not c.generated and row.values.get(c.name) is not None
             }
             sql = insert_statement(relation.name, values, identity=True)
@@ -291,6 +303,7 @@ class Observatory:
         ]
 
     def _calls(self) -> Iterator[tuple[Key, Attempt]]:
+        written = _written_rows([r.name for r in self.trial.catalog.tables])
         for function in self.trial.catalog.functions:
             if function.kind != "f" or function.is_trigger:
                 continue
@@ -303,7 +316,7 @@ class Observatory:
                         Attempt(
                             persona=persona,
                             fetch=f"select jsonb_agg(to_jsonb(f)) from {source} f",
-                            observe=TOUCHED,
+                            observe=written,
                         ),
                     )
 
@@ -348,12 +361,18 @@ class Observatory:
         yield from ids
 
 
-TOUCHED = (
-    "select coalesce(jsonb_object_agg(schemaname || '.' || relname,"
-    " jsonb_build_array(n_tup_ins, n_tup_upd, n_tup_del)), '{}')"
-    " from pg_catalog.pg_stat_xact_user_tables"
-    " where n_tup_ins + n_tup_upd + n_tup_del > 0"
-)
+def _written_rows(tables: Sequence[Name]) -> str:
+    """Return a query of how many rows each table has, and how many are of this call.
+
+    Those have a transaction number above the one that the mutant was applied in.
+    """
+    counts = ", ".join(
+        f"{literal(str(table))}, (select jsonb_build_array(count(*), count(*) filter"
+        " (where t.xmin::text::bigint > pg_current_xact_id()::text::bigint))"
+        f" from {table.sql} t)"
+        for table in tables[:MAX_COUNTED]
+    )
+    return f"select jsonb_build_object({counts})"
 
 
 def _spread(rows: Sequence[StoredRow]) -> list[StoredRow]:
@@ -381,13 +400,13 @@ def _constants(relation: Relation) -> list[str]:
     return [text for text in found if text not in ("broadcast", "presence")]
 
 
-def _outcome(attempt: Attempt, answer: Answer) -> Any:
+def _outcome(answer: Answer) -> Any:
     """Return what of an answer is a decision."""
     if not answer.ok:
         return "taken" if answer.sqlstate.startswith("23") else answer.sqlstate
-    if attempt.fetch:
-        return orjson.dumps([answer.fetched, answer.seen], option=orjson.OPT_SORT_KEYS)
-    return "taken" if answer.counts[-1] else "nothing"
+    if answer.counts:
+        return "taken" if answer.counts[-1] else "nothing"
+    return orjson.dumps(answer.seen, option=orjson.OPT_SORT_KEYS)
 
 
 def _of_catalog(catalog: Catalog) -> Iterator[tuple[Key, Any]]:

@@ -23,11 +23,12 @@ from harness.policies.mutant import Mutant
 from harness.policies.rules import RuleSet
 from harness.policies.scratch import ScratchFactory, cloned
 
-__all__ = ["CheckJudge", "Fate", "Judged", "apply_mutant"]
+__all__ = ["SEARCH_PATH", "CheckJudge", "Fate", "Judged", "apply_mutant"]
 
 Fate = Literal["killed", "survived", "equivalent", "undecided", "refused"]
 Told = tuple[str, str, str]
 Emit = Callable[[Event], None]
+SEARCH_PATH = "public, extensions"
 TIMED_OUT = "took more than"
 
 
@@ -122,7 +123,7 @@ async def apply_mutant(database: DatabaseAddress, mutant: Mutant) -> None:
     connection = await asyncpg.connect(
         **database.connect_args(SUPERUSER),
         statement_cache_size=0,
-        server_settings={"search_path": ""},
+        server_settings={"search_path": SEARCH_PATH},
     )
     try:
         await connection.execute(mutant.sql)

@@ -152,9 +152,12 @@ def _of_bucket(bucket: Bucket) -> Iterator[Mutant]:
 def _publications(catalog: Catalog) -> Iterator[Mutant]:
     if not any(p.name == PUBLICATION for p in catalog.publications):
         return
+    partly = {
+        r.partition_of for r in catalog.relations.values() if catalog.published(r.name)
+    }
     for relation in catalog.tables:
         name = relation.name
-        if name.schema in PLATFORM_SCHEMAS or catalog.published(name):
+        if name.schema in PLATFORM_SCHEMAS or catalog.published(name) or name in partly:
             continue
         yield Mutant(
             operator="table_published",

@@ -87,10 +87,10 @@ WATCH = {"event": "*", "schema": "public", "table": "bench_rows"}
 async def run(target: Target) -> list[BenchResult]:
     """Measure Realtime of ``target``; a remote one without what needs its database."""
     results = [
+        await _memory(target),  # first: what was freed once is not grown again
         await _fan_out(target, SOME, reference="13.7 us, 109,000/s"),
         await _fan_out(target, MANY, goal_us=3.0, reference="16-18 us, 90,000/s"),
         await _paced(target, MANY, reference="p50 8.1 ms at half load"),
-        await _memory(target),
         await _joins(target, private=False, goal_per_s=4000, reference="1,600-1,860/s"),
     ]
     database = target.database

@@ -25,10 +25,13 @@ from harness.servers.realtime.watchers import Holder, RoleWatchers, TableWatcher
 
 __all__ = ["Frame", "Letter", "write_letters"]
 
+# NULL when the role may read them all.
 COLUMNS_SQL = """
-select a.attname from pg_catalog.pg_attribute a
-where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-    and has_column_privilege($2, $1, a.attnum, 'SELECT')
+select case when not has_table_privilege($2, $1::oid, 'SELECT') then array(
+    select a.attname from pg_catalog.pg_attribute a
+    where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+        and has_column_privilege($2, $1::oid, a.attnum, 'SELECT')
+) end
 """
 
 
@@ -90,7 +93,10 @@ class _RoleDelivery:
         batch = self._batch
         self._new = await self._ask(checker, batch.judged, is_old=False)
         self._old = await self._ask(checker, batch.judged_old, is_old=True)
-        self._columns = self._new.columns or await self._readable_columns()
+        columns = self._new.columns
+        if not self._new.present and not self._new.columns:
+            columns = await self._readable_columns()
+        self._columns = batch.table.names if columns is None else columns
         key = batch.table.key
         if not key or not all(column.name in self._columns for column in key):
             self._refused = batch.rows
@@ -125,11 +131,12 @@ class _RoleDelivery:
         rows = NONE.union(*(self._wanted[kind] for kind in holder.kinds))
         return tuple(sorted(index[row] for row in rows if row in index))
 
-    async def _readable_columns(self) -> frozenset[str]:
-        records = await self._batch.connection.fetch(
-            COLUMNS_SQL, self._batch.table.relation.oid, self._role.role
+    async def _readable_columns(self) -> frozenset[str] | None:
+        table = self._batch.table
+        columns = await self._batch.connection.fetchval(
+            COLUMNS_SQL, table.relation.oid, self._role.role
         )
-        return frozenset(record["attname"] for record in records)
+        return None if columns is None else frozenset(columns)
 
     # Writing --------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class Table:
     is_partitioned: bool
     by_name: dict[str, Column]
     key_places: tuple[int, ...]
+    names: frozenset[str]
     predicates: dict[Any, Any] = field(default_factory=dict)
     encoders: dict[frozenset[str], Any] = field(default_factory=dict)
     cast: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -134,6 +135,7 @@ async def load_table(
         has_row_security=found["relrowsecurity"],
         is_partitioned=found["relkind"] == b"p",
         by_name={column.name: column for column in columns},
+        names=frozenset(column.name for column in columns),
         key_places=tuple(
             relation.columns.index(column.name)
             for column in key

@@ -65,10 +65,11 @@ class Verdict:
     """What a batch of rows is to each set of claims.
 
     ``visible`` holds row positions by the position of the claims, ``None`` for all
-    rows that still exist (``present``); ``columns`` are those the role may read.
+    rows that still exist (``present``); ``columns`` are those the role may read,
+    ``None`` for all.
     """
 
-    columns: frozenset[str] = frozenset()
+    columns: frozenset[str] | None = None
     present: frozenset[int] = frozenset()
     visible: dict[int, frozenset[int]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -118,7 +119,7 @@ class VisibilityChecker:
         self._address = address
         self._timeout_ms = timeout_ms
         self._connection: Connection | None = None
-        self._functions: dict[tuple[int, str, bool, bool], tuple[Table, str]] = {}
+        self._functions: dict[tuple[int, str, bool, bool], _Function] = {}
         self._numbers = itertools.count(1)
         self.checks = 0
         self.waited_for_commit = 0
@@ -167,6 +168,9 @@ class VisibilityChecker:
                         "statement_timeout": str(self._timeout_ms),
                         # One plan per function: planning costs more than the check.
                         "plan_cache_mode": "force_generic_plan",
+                        # A plan made while a table was empty must not read all of
+                        # it row by row once it is not.
+                        "enable_seqscan": "off",
                         "jit": "off",
                     },
                 )
@@ -197,11 +201,9 @@ class VisibilityChecker:
     ) -> list[asyncpg.Record]:
         connection = await self.connection()
         try:
-            name = await self._function(connection, question, careful=careful)
-            placeholders = parameters(question.key_columns)
-            query = f"select * from pg_temp.{name}({placeholders})"
+            function = await self._function(connection, question, careful=careful)
             while True:
-                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                rows: list[asyncpg.Record] = await function.call.fetch(*arguments)
                 if rows[0]["who"] != NOT_YET:
                     return rows
                 self.waited_for_commit += 1
@@ -216,15 +218,15 @@ class VisibilityChecker:
 
     async def _function(
         self, connection: Connection, question: Question, *, careful: bool
-    ) -> str:
+    ) -> _Function:
         table, role, _, _, is_old = question
         key = table.relation.oid, role, is_old, careful
         known = self._functions.get(key)
-        if known is not None and known[0] is table:
-            return known[1]
+        if known is not None and known.table is table:
+            return known
         if known is not None:
             del self._functions[key]
-            await connection.execute(f"drop function if exists pg_temp.{known[1]}")
+            await _drop(connection, known.name)
         # One function a role: PostgreSQL plans anew whenever a plan's role changes.
         name = f"visible_{table.relation.oid}_{next(self._numbers)}"
         if is_old:
@@ -233,8 +235,23 @@ class VisibilityChecker:
         else:
             sql = check_function(name, table, careful=careful)
         await connection.execute(sql)
-        self._functions[key] = table, name
-        return name
+        placeholders = parameters(question.key_columns)
+        call = await connection.prepare(f"select * from pg_temp.{name}({placeholders})")
+        made = self._functions[key] = _Function(table, name, call)
+        return made
+
+
+class _Function(NamedTuple):
+    """A generated function and its prepared call."""
+
+    table: Table
+    name: str
+    call: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]
+
+
+async def _drop(connection: Connection, name: str) -> None:
+    for function in (name, f"{name}_find"):
+        await connection.execute(f"drop function if exists pg_temp.{function}")
 
 
 def _arguments(question: Question, claims: Sequence[Claims]) -> list[Any]:
@@ -263,7 +280,7 @@ def _read(verdict: Verdict, rows: list[asyncpg.Record], some: list[int]) -> None
     position_of: dict[tuple[int, int], list[int]] = {}
     for who, addresses, members, columns, subject, failure in rows:
         if who == ALL_ROWS:
-            verdict.columns = frozenset(columns)
+            verdict.columns = None if columns is None else frozenset(columns)
             for position, address in enumerate(addresses or ()):
                 if address is not None:
                     position_of.setdefault(address, []).append(position)

@@ -30,6 +30,26 @@ __all__ = [
 
 ALL_ROWS, NOT_YET, FAILED = 0, -1, -2
 
+# A row is always found by its key, however small the planner thinks the table is.
+FIND = """
+create function pg_temp.{name}_find({key_parameters}) returns tid[]
+language plpgsql stable
+set enable_hashjoin = off set enable_mergejoin = off
+as $find$
+declare
+    _found tid[];
+begin
+    if {key_count} = 1 then
+        select array[t.ctid] into _found from {table} as t where {one_key};
+        return coalesce(_found, array[null]::tid[]);
+    end if;
+    select array_agg(t.ctid order by p.i) into _found
+    from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
+    left join {table} as t on {key_join};
+    return _found;
+end
+$find$;
+"""
 DECLARATIONS = """
 create function pg_temp.{name}(
     {key_parameters}, _role text, _claims text[], _subs text[], _ends int[],
@@ -48,53 +68,60 @@ declare
     _stop int;
     _present int;
     _first int := 1;
-    _high bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
     _by_address boolean;
     _old {table}[];
     _ignored text;
 begin
 """
+# The stream names transactions by the low half of their id.  Those before every running
+# transaction are visible; only if some are not is each looked up.
 FIND_BY_KEY = """
-    if exists (
-        select from unnest(_xids) as x
-        -- The stream names transactions by the low half of their id.
-        where not pg_visible_in_snapshot(
-            ((_high & ~4294967295) + x + case
-                when x - (_high & 4294967295) > 2147483648 then -4294967296
-                when (_high & 4294967295) - x > 2147483648 then 4294967296
-                else 0
-            end)::text::xid8, pg_current_snapshot())
+    if cardinality(_xids) > 0 and (
+        _xids[cardinality(_xids)] - _xids[1] > 2147483648
+        or ((pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+            - _xids[cardinality(_xids)]) & 4294967295) not between 1 and 2147483648
     ) then
-        who := {not_yet};
-        return next;
-        return;
+        if exists (
+            select from unnest(_xids) as x, (
+                select pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            ) as s (high)
+            where not pg_visible_in_snapshot(
+                ((high & ~4294967295) + x + case
+                    when x - (high & 4294967295) > 2147483648 then -4294967296
+                    when (high & 4294967295) - x > 2147483648 then 4294967296
+                    else 0
+                end)::text::xid8, pg_current_snapshot())
+        ) then
+            who := {not_yet};
+            return next;
+            return;
+        end if;
     end if;
-    select array_agg({address} order by p.i), count({address}) into _all, _present
-    from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
-    left join {table} as t on {key_join};
-    columns := array(
-        select a.attname from pg_catalog.pg_attribute a
-        where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped
-            and has_column_privilege(_role, {oid}::oid, a.attnum, 'SELECT'));
+    _all := pg_temp.{name}_find({key_names_in});
     who := {all_rows};
     addresses := _all;
+    _by_address := has_table_privilege(_role, {oid}::oid, 'SELECT');
+    if not _by_address then
+        columns := array(
+            select a.attname from pg_catalog.pg_attribute a
+            where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped
+                and has_column_privilege(_role, {oid}::oid, a.attnum, 'SELECT'));
+    end if;
     return next;
-    if not columns @> {key_names} then
+    if not _by_address and not columns @> {key_names} then
         return;
     end if;
+    _by_address := _by_address and {may_use_address};
+    _present := cardinality(array_remove(_all, null));
     columns := null;
     addresses := null;
-    _by_address := {may_use_address}
-        and has_table_privilege(_role, {oid}::oid, 'SELECT');
 """
 # Rows that are gone are judged by the text of the policies, as PostgreSQL prints it.
 FIND_OLD_ROWS = """
     select array_agg(jsonb_populate_record(null::{table}, p.k0::jsonb) order by p.i)
     into _old from unnest(_k0) with ordinality as p (k0, i);
     who := {all_rows};
-    columns := array[]::text[];
     return next;
-    columns := null;
     _by_address := false;
 """
 LOOP_HEAD = """
@@ -209,7 +236,11 @@ def check_function(name: str, table: Table, *, careful: bool) -> str:
         "name": name,
         "table": table.qualified_name,
         "oid": str(table.relation.oid),
-        "address": "null::tid" if table.is_partitioned else "t.ctid",
+        "one_key": " and ".join(
+            f"t.{quote_identifier(column.name)} = _{alias}[1]::{column.sql_type}"
+            for alias, column in zip(aliases, table.key, strict=True)
+        ),
+        "key_names_in": ", ".join(f"_{alias}" for alias in aliases),
         "may_use_address": str(not table.is_partitioned).lower(),
         "key_parameters": ", ".join(f"_{alias} text[]" for alias in aliases),
         "key_arrays": ", ".join(
@@ -230,7 +261,7 @@ def check_function(name: str, table: Table, *, careful: bool) -> str:
     parts["select_by_address"] = SELECT_BY_ADDRESS.format(**parts)
     parts["select_by_key"] = SELECT_BY_KEY.format(**parts)
     loop = CAREFUL_LOOP if careful else FAST_LOOP
-    return (DECLARATIONS + FIND_BY_KEY + LOOP_HEAD + loop).format(**parts)
+    return (FIND + DECLARATIONS + FIND_BY_KEY + LOOP_HEAD + loop).format(**parts)
 
 
 def old_rows_function(name: str, table: Table, condition: str, *, careful: bool) -> str:

@@ -144,7 +144,7 @@ class Observatory:
 
     def _differing(self, changed: Observed, kinds: frozenset[str]) -> str:
         keys = {key for key in self.original if key[0] in kinds} | changed.keys()
-        for key in sorted(keys - self.unsteady):
+        for key in sorted(keys - self.unsteady, key=lambda k: (k[0] != "rows", k)):
             if self.original.get(key) != changed.get(key):
                 return _worded(key, self.original.get(key), changed.get(key))
         return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 from aiohttp import web
@@ -86,10 +87,7 @@ class Action:
     @property
     def search_path(self) -> str:
         """The schemas in which the request's names are looked up."""
-        schemas = dict.fromkeys(
-            (self.request.schema, *self.settings.db_extra_search_path)
-        )
-        return ", ".join(quote_identifier(schema) for schema in schemas)
+        return _search_path(self.request.schema, self.settings.db_extra_search_path)
 
     @property
     def rolls_back(self) -> bool:
@@ -188,6 +186,11 @@ class Action:
         """Answer with an execution plan."""
         lines = [result.get_value(i, 0) or b"" for i in range(result.ntuples)]
         return self.respond(200, self.headers(media, ()), b"\n".join(lines))
+
+
+@lru_cache(maxsize=256)
+def _search_path(schema: str, extra: tuple[str, ...]) -> str:
+    return ", ".join(map(quote_identifier, dict.fromkeys((schema, *extra))))
 
 
 def _past_end(offset: int, total: int | None) -> RestError:

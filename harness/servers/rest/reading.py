@@ -33,7 +33,7 @@ from harness.servers.rest.filter_sql import Params, encoded
 from harness.servers.rest.media import NOTHING, body_sql, negotiate, plan_prefix
 from harness.servers.rest.plan import ReadNode, find_table, plan_read
 from harness.servers.rest.read_sql import ReadWriter
-from harness.servers.rest.request import RestRequest, whole_range
+from harness.servers.rest.request import whole_range
 from harness.servers.rest.schema import QualifiedName, SchemaCache
 
 __all__ = ["ReadCache", "limit_rows", "read_table", "read_total", "total_sql"]
@@ -65,6 +65,7 @@ class _Read(NamedTuple):
     statements: Sequence[_Prepared]
     media: MediaType
     rows: RowRange
+    location: str
 
 
 class ReadCache:
@@ -118,7 +119,8 @@ async def read_table(action: Action, reads: ReadCache) -> web.Response:
     if media.name == SINGULAR and (found := count_of(results[0])) != 1:
         raise not_singular(found)
     total = read_total(action, results[0], results[1:])
-    location = _content_location(request)
+    query = canonical_query(request.raw_query)
+    location = f"{read.location}?{query}" if query else read.location
     return action.respond_rows(
         media, results[0], rows, total, PREFERENCES, content_location=location
     )
@@ -137,7 +139,8 @@ def _prepare(action: Action) -> _Read:
     root.rows = rows
     limit_rows(root, settings.db_max_rows)
     media = negotiate(request, plan_enabled=settings.db_plan_enabled)
-    return _Read(_statements(action, root, media), media, rows)
+    location = f"/{quote(request.resource)}"
+    return _Read(_statements(action, root, media), media, rows, location)
 
 
 def limit_rows(root: ReadNode, max_rows: int | None) -> None:
@@ -196,8 +199,3 @@ def _statements(action: Action, root: ReadNode, media: MediaType) -> list[_Prepa
         explain = f"EXPLAIN (FORMAT JSON) SELECT 1 {matching}"
         prepared.append(_Prepared(explain, params.values, params.slots))
     return prepared
-
-
-def _content_location(request: RestRequest) -> str:
-    query = canonical_query(request.raw_query)
-    return f"/{quote(request.resource)}{'?' if query else ''}{query}"

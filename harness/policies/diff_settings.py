@@ -77,7 +77,9 @@ def _published(pair: Pair, decisions: Decisions) -> Iterator[Change]:
         before, after = (
             side.catalog.published(name) for side in (pair.base, pair.head)
         )
-        if before == after:
+        guarded = pair.head.catalog.relations[name].rls
+        if before == after or (after and guarded):
+            # Under RLS, Realtime shows a row only to those who may read it anyway.
             continue
         readers = {
             persona.role
@@ -115,6 +117,8 @@ def new_objects(pair: Pair) -> Iterator[tuple[str, str]]:
                 f"new {relation.kind}{guarded}: judge it with harness check",
             )
             continue
+        if head.published(name) and not base.published(name):
+            yield str(name), "published: its readers can follow its changes"
         added = [c.name for c in relation.columns if not old.has_column(c.name)]
         if added:
             yield str(name), f"new columns: {', '.join(added)}"

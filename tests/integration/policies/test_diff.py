@@ -204,9 +204,10 @@ CHANGES = {
           using (split_part(realtime.topic(), ':', 1) = 'team');""",
         ("realtime.messages", "SELECT", "widened"),
     ),
-    "notes published": (
-        "alter publication supabase_realtime add table public.notes;",
-        ("public.notes", "follow changes of", "widened"),
+    "published without row level security": (
+        """alter table public.teams disable row level security;
+        alter publication supabase_realtime add table public.teams;""",
+        ("public.teams", "follow changes of", "widened"),
     ),
 }
 
@@ -318,7 +319,12 @@ def test_several_refactors_together_are_silent(compare: Compare) -> None:
 
 
 def test_new_objects_are_listed_not_compared(compare: Compare) -> None:
-    compared = compare("create table public.extras (id uuid primary key);")
-    notes = [e for e in compared.events if isinstance(e, Finding)]
-    assert [(n.where, n.severity) for n in notes] == [("public.extras", "note")]
-    assert "without RLS" in notes[0].message
+    compared = compare(
+        """create table public.extras (id uuid primary key);
+        alter publication supabase_realtime add table public.notes;"""
+    )
+    told = {e.where: e.message for e in compared.events if isinstance(e, Finding)}
+    assert set(told) == {"public.extras", "public.notes"}
+    assert "without RLS" in told["public.extras"]
+    assert "its readers can follow" in told["public.notes"]
+    assert not compared.findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -230,6 +231,30 @@ def test_profile_chooses_the_schema(serve: Serve) -> None:
     assert client.get("/t").json() == [{"id": 1}]
     assert client.get("/rpc/f", headers=profile).json() == 7
     assert client.get("/rpc/f").status_code == 404
+
+
+def test_settings_of_a_role_hold_for_its_requests_only(serve: Serve) -> None:
+    server = serve(
+        "create function wait(s float) returns int stable language sql as"
+        " $$ select 1 from pg_sleep(s) $$"
+    )
+    role = f'alter role anon in database "{server.database.dbname}"'
+    server.sql(f"{role} set statement_timeout = '50ms'", user="supabase_admin")
+    slow = server.client("anon").get("/rpc/wait?s=5")
+    assert (slow.status_code, slow.json()["code"]) == (500, "57014")
+    assert server.client().get("/rpc/wait?s=0.1").json() == 1
+
+
+def test_more_requests_than_connections_wait_for_their_turn(serve: Serve) -> None:
+    server = serve(
+        "create function wait(s float) returns int stable language sql as"
+        " $$ select 1 from pg_sleep(s) $$",
+        db_pool=2,
+    )
+    client = server.client()
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: client.get("/rpc/wait?s=0.02"), range(24)))
+    assert [answer.json() for answer in answers] == [1] * 24
 
 
 PRE_REQUEST = """

@@ -202,8 +202,8 @@ def parse_logic(key: str, value: str) -> tuple[Path, Logic]:
     # The connective stands in the key; putting it back gives every tree one form.
     text = f"{'not.' if negated else ''}{names[-1]}{value}"
     tree = Scanner(text, "logic tree")
+    # What follows the closing bracket is passed over, as PostgREST does.
     parsed = _tree(tree, depth=0)
-    tree.end('","')
     if not isinstance(parsed, Logic):
         raise tree.error("logic operator (and, or)")
     return path, parsed

@@ -51,7 +51,7 @@ class Preferences:
             "tx": self.transaction,
             "handling": self.handling,
             "timezone": self.timezone,
-            "max-affected": self.max_affected,
+            "max-affected": self.max_affected if self.strict else None,
         }
         return ", ".join(
             f"{name}={value}"

@@ -42,11 +42,11 @@ SelectItem = SelectField | SelectEmbed
 
 
 def parse_select(text: str) -> tuple[SelectItem, ...]:
-    """Return the items of a ``select`` parameter; raises ``RestError``."""
-    scanner = Scanner(text, "select parameter")
-    items = _items(scanner, depth=0)
-    scanner.end('","')
-    return items
+    """Return the items of a ``select`` parameter; raises ``RestError``.
+
+    What follows an embed's closing bracket is passed over, as PostgREST does.
+    """
+    return _items(Scanner(text, "select parameter"), depth=0)
 
 
 def _items(scanner: Scanner, depth: int) -> tuple[SelectItem, ...]:

@@ -337,11 +337,16 @@ def _group_by(outputs: Sequence[_Output]) -> str:
 
 def _shows(node: ReadNode, term: OrderTerm) -> bool:
     """Tell whether a related sort key is among the related row's own columns."""
-    if node.aggregated or term.field.path:
+    if term.field.path or (node.aggregated and not (node.spread and node.to_one)):
         return False
     return any(
         item.field.name == ALL_COLUMNS
-        or (item.field == term.field and item.alias is None and item.cast is None)
+        or (
+            item.field == term.field
+            and item.alias is None
+            and item.cast is None
+            and item.aggregate is None
+        )
         for item in node.fields
     )
 

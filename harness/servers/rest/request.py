@@ -36,8 +36,8 @@ _RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})\Z")
 class RestRequest:
     """What a request says before its query is read.
 
-    ``resource`` is the table or function name; ``profile`` is set if the client chose
-    the schema.
+    ``resource`` is the table or function name; ``profile`` is the schema, if the
+    answer is to name it.
     """
 
     method: str
@@ -117,7 +117,8 @@ def _schema(http: web.BaseRequest, schemas: Sequence[str]) -> tuple[str, str | N
     header = "Accept-Profile" if http.method in READING else "Content-Profile"
     asked = http.headers.get(header)
     if asked is None:
-        return schemas[0], None
+        # With several schemas the answer says which one was taken for granted.
+        return schemas[0], schemas[0] if len(schemas) > 1 else None
     if asked not in schemas:
         raise schema_not_exposed(asked, schemas)
     return asked, asked

@@ -232,7 +232,7 @@ def _decides(write: _Write) -> bool:
     preferences = write.action.request.preferences
     return (
         write.method == "PUT"
-        or (write.represented and write.media.name == SINGULAR)
+        or write.media.name == SINGULAR
         or (preferences.strict and preferences.max_affected is not None)
     )
 
@@ -244,7 +244,7 @@ def _check(write: _Write) -> Check:
         found = count_of(results[0])
         if write.method == "PUT" and found != 1:
             raise put_key_mismatch()
-        if write.represented and write.media.name == SINGULAR and found != 1:
+        if write.media.name == SINGULAR and found != 1:
             raise not_singular(found)
         limit = preferences.max_affected
         if preferences.strict and limit is not None and found > limit:

@@ -343,6 +343,15 @@ AGGREGATES = """
             [{"paid": False, "b": 10}, {"paid": True, "b": 8}],
         ),
         (
+            "/invoices?select=t:total.sum(),...projects(client,b:budget.sum())"
+            "&order=projects(client)",
+            [{"t": 4.0, "client": "a", "b": 20}, {"t": 4, "client": "b", "b": 5}],
+        ),
+        (
+            "/invoices?select=paid,...projects(count())&order=paid",
+            [{"paid": False, "count": 1}, {"paid": True, "count": 2}],
+        ),
+        (
             "/invoices?select=total.sum(),projects(client)",
             [
                 {"sum": 4.0, "projects": {"client": "a"}},

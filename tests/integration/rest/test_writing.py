@@ -182,6 +182,22 @@ def test_insert_as_one_object(client: httpx.Client, server: RestServer) -> None:
     assert titles(server)[-1] == "x"
 
 
+@pytest.mark.parametrize("prefer", ["return=minimal", "return=representation"])
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_one_object_wanted_undoes_what_touches_none_or_many(
+    client: httpx.Client, server: RestServer, method: str, prefer: str
+) -> None:
+    headers = {"Prefer": prefer, "Accept": "application/vnd.pgrst.object+json"}
+    for query in ("id=lt.3", "id=gt.99"):
+        response = client.request(
+            method, f"/tasks?{query}", json={"title": "x"}, headers=headers
+        )
+        assert (response.status_code, response.json()["code"]) == (406, "PGRST116")
+    assert titles(server) == ["first", "second", "third"]
+    one = client.request(method, "/tasks?id=eq.1", json={"title": "x"}, headers=headers)
+    assert one.is_success
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

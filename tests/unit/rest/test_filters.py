@@ -170,12 +170,16 @@ def test_parse_logic_value_ends_at_comma_or_bracket(value: str, expected: str) -
 
 @pytest.mark.parametrize("key", ["and", "or"])
 @pytest.mark.parametrize(
-    "text", ["", "()", "(", "(a.eq.1", "(a.eq.1))", "(a)", "(xor(a.eq.1))", "a.eq.1"]
+    "text", ["", "()", "(", "(a.eq.1", "(a)", "(xor(a.eq.1))", "a.eq.1"]
 )
 def test_parse_logic_of_a_mistake_is_refused(key: str, text: str) -> None:
     with pytest.raises(RestError) as caught:
         parse_logic(key, text)
     assert caught.value.code == "PGRST100"
+
+
+def test_parse_logic_passes_over_what_follows_it() -> None:
+    assert parse_logic("and", "(a.eq.1))x") == parse_logic("and", "(a.eq.1)")
 
 
 def test_parse_logic_nested_too_deep_is_refused() -> None:

@@ -96,6 +96,11 @@ def test_parse_select_of_several_items_keeps_their_order() -> None:
     )
 
 
+@pytest.mark.parametrize("rest", [")", "'", "))x"])
+def test_parse_select_passes_over_what_follows_an_embed(rest: str) -> None:
+    assert parse_select(f"t(id){rest}") == parse_select("t(id)")
+
+
 def test_parse_select_of_nothing_is_empty() -> None:
     assert parse_select("") == ()
 
@@ -107,7 +112,6 @@ def test_parse_select_of_nothing_is_empty() -> None:
         (":x", 1),
         ("id::", 5),
         ("t(id", 5),
-        ("t(id))", 6),
         ("id!fk", 6),
         ("*!fk", 2),
         ("n.median()", 3),

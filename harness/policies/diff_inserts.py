@@ -250,6 +250,18 @@ def _updates(
     for row in rows:
         scopes.setdefault(scope_of(persona, row), []).append(row)
     sample = [r for group in scopes.values() for r in _spread(group, MAX_UPDATED // 3)]
+    # Without WHERE, no SELECT policy has a say about the new row.
+    for row in (sample or list(stored.values()))[:1]:
+        for column in deciding:
+            for value in _new_values(pair, persona, relation, column, row):
+                yield _Write(
+                    persona=persona,
+                    row=row,
+                    step=trial.update_step(relation, {column.name: value}),
+                    command="UPDATE",
+                    columns=(column.name,),
+                    detail="new values of all rows",
+                )
     for row in sample:
         for column in deciding:
             for value in _new_values(pair, persona, relation, column, row):

@@ -314,7 +314,9 @@ end $$;
 -- needs a public bucket, 'service' reads anything.
 create or replace function _storage.find_object(
   caller text[], bucket text, object_name text, reader text,
-  out bucket_found boolean, out is_public boolean, out object storage.objects
+  out bucket_found boolean, out is_public boolean, out id uuid, out version text,
+  out metadata jsonb, out user_metadata jsonb, out created_at timestamptz,
+  out updated_at timestamptz
 ) language plpgsql as $$
 begin
   select b.public into is_public from storage.buckets b where b.id = bucket;
@@ -322,14 +324,26 @@ begin
   if reader = 'public' and is_public is not true then
     return;
   end if;
+  -- One statement a role: a plan is made for the role that first runs it.
   if reader = 'strict' or reader = 'caller' and is_public is not true then
     perform _storage.as_caller(caller);
-    select o.* into object from storage.objects o
-    where o.bucket_id = bucket and o.name = object_name;
+    select o.id, o.version, o.metadata, o.user_metadata, o.created_at, o.updated_at
+    into id, version, metadata, user_metadata, created_at, updated_at
+    from storage.objects o where o.bucket_id = bucket and o.name = object_name;
   else
-    select o.* into object from storage.objects o
-    where o.bucket_id = bucket and o.name = object_name;
+    select o.id, o.version, o.metadata, o.user_metadata, o.created_at, o.updated_at
+    into id, version, metadata, user_metadata, created_at, updated_at
+    from storage.objects o where o.bucket_id = bucket and o.name = object_name;
   end if;
+end $$;
+
+create or replace function _storage.is_visible(
+  caller text[], bucket text, object_name text
+) returns boolean language plpgsql as $$
+begin
+  perform _storage.as_caller(caller);
+  perform from storage.objects o where o.bucket_id = bucket and o.name = object_name;
+  return found;
 end $$;
 
 create or replace function _storage.visible_names(
@@ -339,6 +353,147 @@ begin
   perform _storage.as_caller(caller);
   return query select o.name from storage.objects o
     where o.bucket_id = bucket and o.name = any(object_names);
+end $$;
+
+-- Listing ------------------------------------------------------------------------------
+--
+-- storage.search as the caller evaluates the policy for every row of the bucket, because
+-- lower() is not leakproof and so is not tried before the policy.  This gives the same
+-- rows: candidates are found in order as the owner, and the caller's policy is asked
+-- about candidates only, of objects a batch by their ids, of a folder by its range of
+-- names.  The answer is the JSON array that the API sends.
+
+drop function if exists _storage.list_folder(
+  text[], text, text, integer, integer, integer, integer, boolean);
+create function _storage.list_folder(
+  caller text[], bucket text, sought text, levels integer, depth integer,
+  top integer, skip integer, ascending boolean
+) returns text language plpgsql as $$
+declare
+  -- Beyond low and up to high are the names that are still to be seen.
+  low text collate "C" := lower(sought);
+  high text collate "C" := lower(sought) || chr(1114111);
+  batch integer := least(top + skip, 100);
+  ids uuid[];
+  nested boolean[];
+  last text collate "C";
+  found_rows integer;
+  first_nested integer;
+  tokens text[];
+  folder text;
+  spellings text[];
+  piece text;
+  answer text := '';
+  visible integer;
+begin
+  perform _storage.as_caller(caller);
+  while top > 0 loop
+    perform set_config('role', 'none', true);
+    if ascending then
+      select array_agg(c.id), array_agg(c.nested), max(c.lowered collate "C"), count(*)
+      into ids, nested, last, found_rows from (
+        select o.id, cardinality(o.path_tokens) > depth as nested,
+          lower(o.name) as lowered
+        from storage.objects o where o.bucket_id = bucket
+          and lower(o.name) collate "C" >= low and lower(o.name) collate "C" < high
+        order by lower(o.name) collate "C" fetch first batch rows with ties
+      ) c;
+      low := last || chr(1);
+    else
+      select array_agg(c.id), array_agg(c.nested), min(c.lowered collate "C"), count(*)
+      into ids, nested, last, found_rows from (
+        select o.id, cardinality(o.path_tokens) > depth as nested,
+          lower(o.name) as lowered
+        from storage.objects o where o.bucket_id = bucket
+          and lower(o.name) collate "C" >= low and lower(o.name) collate "C" < high
+        order by lower(o.name) collate "C" desc fetch first batch rows with ties
+      ) c;
+      high := last;
+    end if;
+    exit when found_rows = 0;
+    first_nested := array_position(nested, true);
+    if first_nested is not null then
+      select o.path_tokens into tokens from storage.objects o
+      where o.id = ids[first_nested];
+      ids := ids[1 : first_nested - 1];
+    end if;
+    perform set_config('role', caller[1], true);
+    if skip > 0 and cardinality(ids) > 0 then
+      select count(*) into visible from storage.objects o where o.id = any(ids);
+      if visible <= skip then
+        skip := skip - visible;
+        ids := '{}';
+      end if;
+    end if;
+    if cardinality(ids) > 0 then
+      -- A microsecond more, and a time always has six digits to cut after the third.
+      select count(*), string_agg(
+        '{"name":' || to_json(array_to_string(s.path_tokens[levels:depth], '/'))::text
+        || ',"id":"' || s.id::text || '","updated_at":' || coalesce(left(to_json(
+          date_trunc('milliseconds', s.updated_at at time zone 'UTC')
+            + interval '1 microsecond')::text, 24) || 'Z"', 'null')
+        || ',"created_at":' || coalesce(left(to_json(
+          date_trunc('milliseconds', s.created_at at time zone 'UTC')
+            + interval '1 microsecond')::text, 24) || 'Z"', 'null')
+        || ',"last_accessed_at":' || coalesce(left(to_json(
+          date_trunc('milliseconds', s.last_accessed_at at time zone 'UTC')
+            + interval '1 microsecond')::text, 24) || 'Z"', 'null')
+        || ',"metadata":' || coalesce(s.metadata::text, 'null') || '}', ',' order by s.n)
+      into visible, piece from (
+        select o.*, wanted.n from unnest(ids) with ordinality as wanted (id, n)
+        join storage.objects o on o.id = wanted.id
+        order by wanted.n limit top offset skip
+      ) s;
+      skip := 0;
+      if visible > 0 then
+        top := top - visible;
+        answer := answer || ',' || piece;
+      end if;
+    end if;
+    batch := least(top + skip, 200);
+    if first_nested is not null then
+      folder := array_to_string(tokens[1:depth], '/') || '/';
+      perform from storage.objects o
+      where o.bucket_id = bucket and o.name collate "C" >= folder
+        and o.name collate "C" < folder || chr(1114111)
+      limit 1;
+      if not found then
+        -- A folder of the same name in other case may still be visible.
+        perform set_config('role', 'none', true);
+        select array_agg(distinct array_to_string(o.path_tokens[1:depth], '/') || '/')
+        into spellings from storage.objects o
+        where o.bucket_id = bucket and lower(o.name) collate "C" >= lower(folder)
+          and lower(o.name) collate "C" < lower(folder) || chr(1114111)
+          and not starts_with(o.name, folder);
+        perform set_config('role', caller[1], true);
+        select string_to_array(s.spelling, '/') into tokens from unnest(spellings)
+          as s (spelling)
+        where exists (
+          select from storage.objects o
+          where o.bucket_id = bucket and o.name collate "C" >= s.spelling
+            and o.name collate "C" < s.spelling || chr(1114111)
+        ) limit 1;
+      end if;
+      if found and skip > 0 then
+        skip := skip - 1;
+      elsif found and top > 0 then
+        answer := answer || ',{"name":'
+          || to_json(array_to_string(tokens[levels:depth], '/'))::text
+          || ',"id":null,"updated_at":null,"created_at":null,'
+          || '"last_accessed_at":null,"metadata":null}';
+        top := top - 1;
+      end if;
+      if ascending then
+        low := lower(folder) || chr(1114111);
+      else
+        high := lower(folder);
+      end if;
+      if first_nested = 1 then
+        batch := least(batch, 8);
+      end if;
+    end if;
+  end loop;
+  return '[' || substr(answer, 2) || ']';
 end $$;
 
 reset client_min_messages;

@@ -15,11 +15,11 @@ import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from aiohttp import web
 
@@ -39,17 +39,18 @@ class FileBackend:
     refuses_dot_segments = True
 
     def __init__(self, root: Path, *, durable: bool) -> None:
-        self._objects = root / "objects"
-        self._incoming = root / "incoming"
+        # Plain strings: paths are made for every request.
+        self._objects = str(root / "objects")
+        self._incoming = str(root / "incoming")
         self._durable = durable
-        self._made: set[Path] = set()
+        self._made: set[str] = set()
 
-    def path(self, ref: ObjectRef) -> Path:
+    def path(self, ref: ObjectRef) -> str:
         """Return where ``ref`` lies; a version that is no UUID is no such key."""
         if not is_uuid(ref.version):
             raise errors.no_such_key(ref.name)
         name = ref.version.replace("-", "").lower()
-        return self._objects / name[:2] / name
+        return f"{self._objects}/{name[:2]}/{name}"
 
     async def store(self, ref: ObjectRef, staged: Staged) -> StoredBytes:
         """Keep ``staged`` as ``ref``."""
@@ -68,7 +69,7 @@ class FileBackend:
         """Link the bytes of ``source`` as ``target``."""
         try:
             await asyncio.to_thread(self._link, self.path(source), self.path(target))
-            status = self.path(target).stat()
+            status = os.stat(self.path(target))
         except FileNotFoundError as exc:
             raise errors.no_such_key(source.name) from exc
         except OSError as exc:
@@ -94,36 +95,38 @@ class FileBackend:
         """
         for ref in refs:
             if is_uuid(ref.version):
-                self.path(ref).unlink(missing_ok=True)
+                _unlink(self.path(ref))
 
     async def exists(self, ref: ObjectRef) -> bool:
         """Whether there is a file for ``ref``."""
-        return await asyncio.to_thread(self.path(ref).exists)
+        return await asyncio.to_thread(os.path.exists, self.path(ref))
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    def _store(self, target: Path, staged: Staged) -> None:
-        self._make(target.parent)
+    def _store(self, target: str, staged: Staged) -> None:
+        folder = os.path.dirname(target)
+        self._make(folder)
         if staged.path is None:
             self._make(self._incoming)
-            source = self._incoming / uuid4().hex
+            source = f"{self._incoming}/{os.path.basename(target)}"
             try:
                 _write_file(source, staged.data or b"", sync=self._durable)
             except OSError:
-                source.unlink(missing_ok=True)
+                _unlink(source)
                 raise
         else:
-            source = staged.path
+            source = str(staged.path)
             if self._durable:
                 _sync(source)
         os.replace(source, target)
         staged.path = None
         if self._durable:
-            _sync(target.parent)
+            _sync(folder)
 
-    def _link(self, source: Path, target: Path) -> None:
-        self._make(target.parent)
+    def _link(self, source: str, target: str) -> None:
+        folder = os.path.dirname(target)
+        self._make(folder)
         try:
             os.link(source, target)
         except OSError as exc:
@@ -131,21 +134,22 @@ class FileBackend:
                 raise
             # A file system without (enough) links gets a copy, by the same rename.
             self._make(self._incoming)
-            partial = self._incoming / uuid4().hex
+            partial = f"{self._incoming}/{os.path.basename(target)}"
             shutil.copyfile(source, partial)
             if self._durable:
                 _sync(partial)
             os.replace(partial, target)
         if self._durable:
-            _sync(target.parent)
+            _sync(folder)
 
-    def _make(self, folder: Path) -> None:
+    def _make(self, folder: str) -> None:
         if folder in self._made:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         if self._durable:
-            _sync(folder.parent)
-            _sync(folder.parent.parent)
+            parent = os.path.dirname(folder)
+            _sync(parent)
+            _sync(os.path.dirname(parent))
         self._made.add(folder)
 
 
@@ -198,7 +202,12 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _write_file(path: Path, data: bytes, *, sync: bool) -> None:
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _write_file(path: str, data: bytes, *, sync: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -211,7 +220,7 @@ def _write_file(path: Path, data: bytes, *, sync: bool) -> None:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -148,6 +148,9 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     """Return a whole small body; more than ``limit`` bytes are a real 413."""
     if (request.content_length or 0) > limit:
         raise _body_too_large()
+    if request.content.is_eof():
+        # A small body arrives together with its head.
+        return request.content.read_nowait(-1)
     chunks: list[bytes] = []
     size = 0
     while chunk := await request.content.readany():

@@ -53,6 +53,9 @@ V2: Final = {
     ),
 }
 V2_LIMIT: Final = 1000
+V1_LIMIT: Final = 1500
+MAX_INT4: Final = 2**31 - 1
+LIST_FOLDER: Final = "select _storage.list_folder($1, $2, $3, $4, $5, $6, $7, $8)"
 SEARCH: Final = "select * from storage.search($1, $2, $3, $4, $5, $6, $7, $8)"
 SEARCH_V2: Final = "select * from storage.search_v2($1, $2, $3, $4, $5, $6, $7, $8)"
 
@@ -63,19 +66,30 @@ async def list_objects(core: Core, call: Call, bucket: str) -> web.Response:
     prefix = asked["prefix"]
     if prefix and not prefix.endswith("/"):
         prefix += "/"
+    search = asked.get("search", "")
+    limit = min(asked.get("limit", 100), V1_LIMIT)
+    offset = min(asked.get("offset", 0), MAX_INT4 - V1_LIMIT)
+    levels = prefix.count("/") + 1
     sort = asked.get("sortBy", {})
-    async with core.connections.as_caller(call.database_settings()) as connection:
-        rows = await connection.fetch(
-            SEARCH,
-            prefix,
+    column, order = sort.get("column", "name"), sort.get("order", "asc")
+    settings = call.database_settings()
+    if column == "name":
+        sought = prefix + search
+        row = await core.connections.row(
+            LIST_FOLDER,
+            settings,
             bucket,
-            _int4(asked.get("limit", 100)),
-            prefix.count("/") + 1,
-            _int4(asked.get("offset", 0)),
-            asked.get("search", ""),
-            sort.get("column", "name"),
-            sort.get("order", "asc"),
+            sought,
+            levels,
+            sought.count("/") + 1,
+            limit,
+            offset,
+            order == "asc",
         )
+        return json_response(row[0].encode())
+    args = (prefix, bucket, limit, levels, offset, search, column, order)
+    async with core.connections.as_caller(settings) as connection:
+        rows = await connection.fetch(SEARCH, *args)
     return json_response([_entry(row) for row in rows])
 
 
@@ -218,8 +232,3 @@ def _entry(row: asyncpg.Record) -> dict[str, Any]:
 
 def _with_slash(name: str) -> str:
     return name if name.endswith("/") else f"{name}/"
-
-
-def _int4(value: int) -> int:
-    """Return ``value`` as PostgreSQL's integer can hold it."""
-    return min(value, 2**31 - 1)

@@ -5,6 +5,7 @@ Source: storage-api 3.3, 3.5 and 3.6.  HEAD and info are answered from the row a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,11 +44,9 @@ __all__ = [
 
 Reader = Literal["caller", "public", "service", "strict"]
 
-FIND = (
-    "select bucket_found, is_public, (object).* "
-    "from _storage.find_object($1, $2, $3, $4)"
-)
+FIND = "select * from _storage.find_object($1, $2, $3, $4)"
 INLINE_BYTES = 64 * 1024
+CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(slots=True)
@@ -228,7 +227,7 @@ def asset_headers(
 def check_header_values(headers: Mapping[str, str]) -> None:
     """Refuse to send a header with a control character in it."""
     for name, value in headers.items():
-        if any(char < " " and char != "\t" for char in value):
+        if CONTROLS.search(value):
             raise errors.invalid_request(
                 f'Invalid character in response header "{name.lower()}": {value[:50]}',
                 error="invalid_header_char",
@@ -258,9 +257,9 @@ def _info(found: FoundObject) -> web.Response:
     return json_response(
         {
             "id": str(row["id"]),
-            "name": row["name"],
+            "name": found.ref.name,
             "version": row["version"],
-            "bucket_id": row["bucket_id"],
+            "bucket_id": found.ref.bucket,
             "size": metadata.get("size"),
             "content_type": metadata.get("mimetype"),
             "cache_control": metadata.get("cacheControl"),

@@ -44,6 +44,7 @@ SIGN_MANY: Final = {
     ),
 }
 NOT_VISIBLE: Final = "Either the object does not exist or you do not have access to it"
+IS_VISIBLE: Final = "select _storage.is_visible($1, $2, $3)"
 VISIBLE: Final = "select * from _storage.visible_names($1, $2, $3)"
 # What encodeURIComponent leaves alone, and what encodeURI leaves alone besides.
 COMPONENT_SAFE: Final = "-_.!~*'()"
@@ -54,8 +55,8 @@ async def sign_object(core: Core, call: Call, bucket: str, key: str) -> web.Resp
     """POST /object/sign/:bucket/*."""
     asked = validate(await read_json(call), SIGN)
     names.check_key(key)
-    rows = await core.connections.rows(VISIBLE, call.database_settings(), bucket, [key])
-    if not rows:
+    row = await core.connections.row(IS_VISIBLE, call.database_settings(), bucket, key)
+    if not row[0]:
         raise errors.no_such_key(key)
     path = f"{bucket}/{key}"
     if core.settings.compat:

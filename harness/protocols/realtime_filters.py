@@ -154,7 +154,8 @@ def _parse_filter(segment: str) -> Filter:
     if name == "in":
         if not (value.startswith("(") and value.endswith(")")):
             raise FilterSyntaxError("`in` filter value must be wrapped by parentheses")
-        items = [_unquote(item) for item in split_list(value[1:-1])]
+        inner = value[1:-1]
+        items = [_unquote(item) for item in split_list(inner)] if inner else []
         return Filter(column, name, array_literal(items), negate)
     return Filter(column, name, _unquote(value), negate)
 
@@ -212,6 +213,9 @@ def _membership(condition: Filter, type_name: str) -> Predicate | None:
         return None
     members = frozenset(read_array(condition.value))
     negate = condition.negate
+    if not members:
+        # Nothing equals any of nothing: false, even for NULL.
+        return lambda value: negate
     return lambda value: value is not None and (value in members) is not negate
 
 

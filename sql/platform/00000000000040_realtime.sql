@@ -146,7 +146,8 @@ begin
     if type_ = 'bytea'::regtype then
         return to_jsonb(val);
     end if;
-    execute format('select to_jsonb(%L::%s)', val, type_::text) into result;
+    execute format('select to_jsonb(%L::%s)', val, format_type(type_, -1))
+        into result;
     return result;
 end
 $$;
@@ -185,7 +186,9 @@ begin
     if test is null then
         raise exception 'invalid value for `is` filter: %', val_2;
     end if;
-    execute format('select ' || test, val_1, val_2, type_::text) into result;
+    -- Without a length: char(3) must not be cut to char(1).
+    execute format('select ' || test, val_1, val_2, format_type(type_, -1))
+        into result;
     return coalesce(result <> negate, false);
 end
 $$;
@@ -237,8 +240,9 @@ begin
                 raise exception '`is.%` needs a boolean column', lower(f.value);
             end if;
         elsif f.op = 'in' then
-            execute format('select %L::%s[]::text[]', f.value, column_type)
-                into bound_values;
+            execute format(
+                'select %L::%s[]::text[]', f.value, format_type(column_type, -1)
+            ) into bound_values;
             if cardinality(bound_values) > 100 then
                 raise exception 'too many values for `in` filter. Maximum 100';
             end if;

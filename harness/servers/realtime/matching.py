@@ -118,7 +118,9 @@ class Matcher:
             return condition
         array = "[]" if condition.op == "in" else ""
         value = await self._connection.fetchval(
-            f"select ($1::text::{column.sql_type}{array})::text", condition.value
+            # The type's own output, which a cast to text is not always.
+            f"select format('%s', $1::text::{column.sql_type}{array})",
+            condition.value,
         )
         return condition._replace(value=value)
 

@@ -37,7 +37,7 @@ with recursive base(oid, name, origin) as (
     from base join pg_type t on t.oid = base.oid where t.typtype <> 'd'
 )
 select a.attname as name, a.attnum, declared.typname as type_name,
-    format_type(a.atttypid, null) as sql_type,
+    format_type(a.atttypid, -1) as sql_type,
     kind.typname as base_name, kind.typtype as base_kind, kind.is_builtin,
     kind.is_array, kind.has_json_cast,
     element.typname as element_name, element.typtype as element_kind,

@@ -70,8 +70,10 @@ create or replace trigger update_user_profiles_updated_at
   before update on public.user_profiles
   for each row execute function public.update_updated_at_column();
 
--- The tenant of the calling user, null without one.  The schema is not exposed; policies
--- need the right to execute.
+-- The tenant of the calling user, null without one.  Policies need the right to execute;
+-- the right to use the schema (which no API exposes) is for Realtime, which applies the
+-- text of a policy to rows that were deleted.
+grant usage on schema private to authenticated;
 create or replace function private.current_supplier_id()
 returns uuid
 language sql stable security definer set search_path = ''

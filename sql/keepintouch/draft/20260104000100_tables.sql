@@ -19,8 +19,10 @@ create table onboarding_sessions (
   created_at timestamptz default now(), updated_at timestamptz default now());
 create table documents (
   id uuid primary key default gen_random_uuid(),
-  user_id uuid references users (id) on delete cascade, file_path text unique,
+  user_id uuid references users (id) on delete cascade,
   folder text, stored_name text,
+  file_path text unique
+    generated always as (user_id::text || '/' || folder || '/' || stored_name) stored,
   filename text, content_type text, size_bytes bigint,
   created_at timestamptz default now(), updated_at timestamptz default now());
 create table diary_entries (

@@ -140,6 +140,23 @@ def test_insert_missing_keys_are_null_or_default(client: httpx.Client) -> None:
     assert one.json()[0]["title"] == "untitled"
 
 
+def test_insert_works_out_defaults_for_each_row(client: httpx.Client) -> None:
+    rows = [{"title": "a"}, {"title": "b"}, {"id": 50, "title": None}]
+    response = client.post(
+        "/tasks?columns=id,title&select=id",
+        json=rows[:2],
+        headers={"Prefer": "return=representation,missing=default"},
+    )
+    first, second = (row["id"] for row in response.json())
+    assert second == first + 1
+    explicit = client.post(
+        "/tasks?columns=id,title",
+        json=rows[2:],
+        headers={"Prefer": "return=representation,missing=default"},
+    )
+    assert explicit.json()["code"] == "23502"  # a null that was given stays null
+
+
 def test_insert_of_columns_ignores_other_keys(client: httpx.Client) -> None:
     response = client.post(
         "/tasks?columns=title&select=title,size",

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from harness.db.catalog import Catalog, Name, Policy, Relation
 from harness.policies.comparisons import (
+    UID,
+    Claim,
     Clock,
     Col,
     Const,
@@ -144,6 +146,8 @@ class Explainer:
         if _compares_with_itself(reading):
             return Atom(sql, False, "compares a column with itself")
         asks_row = any(c.column != "bucket_id" for c in row_columns)
+        if not keyed and self._asks_for_any(reading):
+            return Atom(sql, False, "asks if the caller has any such row, not this one")
         if not keyed:
             return Atom(sql, True, "does not ask whose row it is", asks_row)
         if reading.caller:
@@ -154,6 +158,8 @@ class Explainer:
             return Atom(sql, False, "reads whose row it is, but not who asks")
         if self._looks_up_members(reading):
             return Atom(sql, False, "looks up members without asking for the caller")
+        if self._looks_past_policies(reading) and not _asks_a_flag(reading):
+            return Atom(sql, False, "looks things up without asking for the caller")
         return Atom(sql, True, "depends on the row only", True)
 
     def _keyed(self, relation: Relation, columns: set[Col]) -> bool:
@@ -163,6 +169,43 @@ class Explainer:
         if relation.name == Name("storage", "objects"):
             keys = {"owner", "owner_id"}
         return any(column.column in keys for column in columns)
+
+    def _asks_for_any(self, reading: Reading) -> bool:
+        """Say whether the caller's rows elsewhere are counted, whatever they belong to.
+
+        Tables whose rows grant powers may be asked like that; what people own may not.
+        """
+        granting = {a.table for a in self.ownership.attributes}
+        pairs = [p for c in reading.comparisons for p in c.pairs()]
+        asked = {
+            left.table
+            for left, right in pairs
+            if isinstance(left, Col) and right == UID and left.table in reading.reads
+        }
+        return any(
+            table not in granting
+            and self._is_entity(table)
+            and not any(_flags(left, right, table) for left, right in pairs)
+            for table in asked
+        )
+
+    def _is_entity(self, table: Name) -> bool:
+        """Say whether other tables hang on this one, or it links users to something."""
+        return self.ownership.of(table).membership or any(
+            key.target == table
+            for relation in self.catalog.tables
+            for key in relation.foreign_keys
+            if relation.name != table
+        )
+
+    def _looks_past_policies(self, reading: Reading) -> bool:
+        """Say whether a SECURITY DEFINER helper answers, which no policy restrains."""
+        called = {call.function for call in reading.calls}
+        return bool(reading.reads) and any(
+            function.security_definer
+            for function in self.catalog.functions
+            if function.name in called
+        )
 
     def _owner_columns(self, relation: Relation, columns: set[Col]) -> bool:
         owned = self.ownership.of(relation.name)
@@ -219,6 +262,12 @@ def _asks_a_flag(reading: Reading) -> bool:
         for comparison in reading.comparisons
         for left, right in comparison.pairs()
     )
+
+
+def _flags(left: object, right: object, table: Name) -> bool:
+    """Say whether a column of ``table`` is compared with a constant or the clock."""
+    here = isinstance(left, Col) and left.table == table
+    return here and isinstance(right, (Const, Clock, Opaque, Claim))
 
 
 def _flag_value(term: object) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from harness.db.catalog import Catalog, Column, Name, Relation
-from harness.policies.comparisons import Claim, Col
+from harness.policies.comparisons import UID, Claim, Col, Folder, Term, Topic
 from harness.policies.mining import Mined
 
 __all__ = [
@@ -89,12 +89,21 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column of a user's row that decides what the user may do elsewhere."""
+    """A column of a user's row that decides what the user may do elsewhere.
+
+    Where having a row is all it takes (a table of administrators), ``column`` is the
+    user column itself and ``values`` is ``("row",)``.
+    """
 
     table: Name
     user_column: str
     column: str
     values: tuple[str, ...]
+
+    @property
+    def is_row(self) -> bool:
+        """Whether having a row at all is what counts."""
+        return self.column == self.user_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +345,54 @@ def _attributes(
         if relation.name not in mined.helper_tables or not owned.users:
             continue
         user = owned.users[0].column
-        for column in relation.columns:
-            values = _attribute_values(relation, column, mined)
-            if values and _describes_user(relation, user, column.name):
-                found.append(Attribute(relation.name, user, column.name, values))
+        described = [
+            Attribute(relation.name, user, column.name, values)
+            for column in relation.columns
+            if (values := _attribute_values(relation, column, mined))
+            and _describes_user(relation, user, column.name)
+        ]
+        if not described and _grants_by_row(relation, user, catalog, mined):
+            described.append(Attribute(relation.name, user, user, ("row",)))
+        found += described
     return tuple(found)
+
+
+def _grants_by_row(
+    relation: Relation, user: str, catalog: Catalog, mined: Mined
+) -> bool:
+    """Say whether policies only ever ask if the caller has a row here."""
+    referenced = any(
+        key.target == relation.name
+        for other in catalog.tables
+        for key in other.foreign_keys
+        if other.name != relation.name
+    )
+    if referenced or not any(
+        key.columns == (user,) for key in relation.unique_keys if not key.expression
+    ):
+        return False
+    asked = Col(relation.name, user)
+    for (table, _), reading in mined.policy_readings.items():
+        if table == relation.name or relation.name not in reading.reads:
+            continue
+        pairs = [p for comparison in reading.comparisons for p in comparison.pairs()]
+        if (asked, UID) not in pairs:
+            return False
+        if any(
+            isinstance(left, Col)
+            and left.table == relation.name
+            and (isinstance(right, Topic) or _is_elsewhere(right, relation.name))
+            for left, right in pairs
+        ):
+            return False
+    return any(
+        relation.name in reading.reads and table != relation.name
+        for (table, _), reading in mined.policy_readings.items()
+    )
+
+
+def _is_elsewhere(term: Term, table: Name) -> bool:
+    return isinstance(term, (Col, Folder)) and term.table != table
 
 
 def _describes_user(relation: Relation, user: str, column: str) -> bool:

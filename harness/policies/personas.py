@@ -190,6 +190,8 @@ def _base_attributes(
 def _ordinary_value(catalog: Catalog, attribute: Attribute) -> str | None:
     relation = catalog.relations[attribute.table]
     column = relation.column(attribute.column)
+    if attribute.is_row:
+        return None
     keyed = any(
         attribute.column in key.columns and len(key.columns) > 1
         for key in relation.unique_keys
@@ -255,7 +257,8 @@ def _specials(
         key = (attribute.table, attribute.column)
         for value in attribute.values:
             if value != base.get(key):
-                power = _power(attribute.column, value)
+                named = attribute.table.name if attribute.is_row else attribute.column
+                power = named if attribute.is_row else _power(named, value)
                 found.append(
                     _special(len(found), power, attributes={**base, key: value})
                 )

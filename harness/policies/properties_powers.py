@@ -33,7 +33,7 @@ async def own_powers_are_not_raised(trial: Trial) -> Judgement:
     for persona in trial.personas:
         if persona.kind != "plain" or persona.user is None:
             continue
-        baseline: Mapping[Name, int] | None = None
+        baseline: Mapping[tuple[Name, bool], int] | None = None
         for case, power in list(_raises(trial, persona))[:MAX_TRIES]:
             answer = await trial.prober.attempt(
                 Attempt(
@@ -48,7 +48,12 @@ async def own_powers_are_not_raised(trial: Trial) -> Judgement:
             if baseline is None:
                 baseline = await _reach(trial, persona, ())
             raised = await _reach(trial, persona, (*case.repairs, case.steps[0].sql))
-            gained = [n for n in raised if raised[n] > baseline.get(n, 0)]
+            near = case.steps[0].target in _memberships(trial)
+            gained = [
+                name
+                for (name, within), count in raised.items()
+                if within == near and count > baseline.get((name, within), 0)
+            ]
             managing = power not in ("", "false") and not TIER_WORDS.search(power)
             if gained or managing:
                 judgement.violations.append(_raised(trial, persona, case, gained))
@@ -56,11 +61,20 @@ async def own_powers_are_not_raised(trial: Trial) -> Judgement:
     return judgement
 
 
+def _memberships(trial: Trial) -> set[Name]:
+    """Return the tables in which a rank is one among the members of something."""
+    return {t.table for t in trial.ownership.tables.values() if t.membership}
+
+
 def _raises(trial: Trial, persona: Persona) -> Iterator[tuple[Case, str]]:
     """Yield attempts to take each value of each attribute, and that value."""
     for attribute in trial.ownership.attributes:
         relation = trial.catalog.relations[attribute.table]
         own = {attribute.user_column: persona.sub}
+        if attribute.is_row:
+            if relation.may(persona.role, "INSERT", attribute.user_column):
+                yield _insert(trial, persona, relation, own), attribute.table.name
+            continue
         for value in attribute.values:
             changes = {attribute.column: value}
             power = value if RANK_NAME.search(attribute.column) else ""
@@ -170,8 +184,11 @@ def _observed(relation: Relation, values: Mapping[str, str | None]) -> Expectati
 
 async def _reach(
     trial: Trial, persona: Persona, before: tuple[str, ...]
-) -> Mapping[Name, int]:
-    """Count the rows of others that ``persona`` sees or deletes after ``before``."""
+) -> Mapping[tuple[Name, bool], int]:
+    """Count the rows of others that ``persona`` sees or deletes after ``before``.
+
+    Counted apart: rows of foreign clans (False), and of others in one's own (True).
+    """
     asked = [
         (relation, command)
         for relation in trial.tables()
@@ -181,14 +198,21 @@ async def _reach(
     answers = await trial.prober.attempt_all(
         [_look(persona, relation, command, before) for relation, command in asked]
     )
-    counts: dict[Name, int] = {}
+    counts: dict[tuple[Name, bool], int] = {}
     for (relation, command), answer in zip(asked, answers, strict=True):
         if not answer.ok:
             continue
         seen = set(answer.fetched if command == "SELECT" else answer.seen)
         foreign = {row.at for row in trial.foreign_rows(persona, relation.name)}
-        reached = foreign & seen if command == "SELECT" else foreign - seen
-        counts[relation.name] = counts.get(relation.name, 0) + len(reached)
+        near = {
+            row.at
+            for row in trial.population.of(relation.name)
+            if row.clan == persona.clan and persona.sub not in row.users
+        }
+        for within, others in ((False, foreign), (True, near)):
+            reached = others & seen if command == "SELECT" else others - seen
+            key = (relation.name, within)
+            counts[key] = counts.get(key, 0) + len(reached)
     return counts
 
 

@@ -350,9 +350,13 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
     foreign = trial.foreign_rows(persona, relation.name)
     for row in _own_rows(trial, persona, relation):
         for column in owned.owners:
-            victim = next((r.text(column) for r in foreign if r.text(column)), None)
+            victims = [next((v for r in foreign if (v := r.text(column))), None)]
+            # Somebody without any row, for columns that are unique.
+            victims.append(trial.population.world.cast.persona("carol").sub)
             mine = row.text(column) == persona.sub
-            if mine and victim and _changeable(relation, persona, column):
+            if not mine or not _changeable(relation, persona, column):
+                continue
+            for victim in victims:
                 action = f"hand rows of {relation.name} to another"
                 yield Move(row, {column: victim}, action)
         for other in foreign[:1]:

@@ -6,6 +6,7 @@ show the fault, then drops rows, users and columns one by one as long as it does
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,8 @@ from harness.policies.worlds import insertion_order
 __all__ = ["Shrinker", "ShrunkCase"]
 
 MAX_CLOSURE = 200
+SMALL_ROWS = 3
+SMALL_IDENTITIES = 2
 DROPPED_OBJECT_COLUMNS = ("path_tokens", "created_at", "updated_at", "last_accessed_at")
 WITHOUT_TRIGGERS = "set local session_replication_role = replica"
 WITH_TRIGGERS = "set local session_replication_role = origin"
@@ -40,13 +43,23 @@ class ShrunkCase:
     rows: tuple[tuple[Name, Mapping[str, str | None]], ...]
     triggers: bool = True
     reproduced: bool = True
+    known: frozenset[str] = frozenset()
 
     @property
     def identities(self) -> int:
-        """How many different users and roles take part."""
-        acting = self.case.persona.user
-        others = sum(1 for user in self.users if acting is None or user != acting)
-        return others + 1
+        """How many different users and roles take part, named in rows or acting."""
+        named = {user.id for user in self.users}
+        named |= {v for _, row in self.rows for v in row.values() if v in self.known}
+        return len(named - {self.case.persona.sub}) + 1
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it fits into a glance."""
+        return len(self.rows) <= SMALL_ROWS and self.identities <= SMALL_IDENTITIES
+
+
+def _size(shrunk: ShrunkCase) -> tuple[bool, int, int]:
+    return not shrunk.is_small, len(shrunk.rows), shrunk.identities
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,21 @@ class Shrinker:
 
     async def shrink(self, case: Case) -> ShrunkCase:
         """Return the smallest setup under which ``case`` still shows its fault."""
+        found: ShrunkCase | None = None
         for rows in self._widening(case):
             for triggers in (True, False):
                 setup = self._setup(case, rows, triggers)
-                if await self._shows(case, setup):
-                    return await self._minimise(case, setup)
+                if not await self._shows(case, setup):
+                    continue
+                shrunk = await self._minimise(case, setup)
+                if found is None or _size(shrunk) < _size(found):
+                    found = shrunk
+                if found.is_small:
+                    return found
+            if found is not None:
+                return found
         setup = self._setup(case, self._closure(case.rows), True)
-        return ShrunkCase(case, setup.users, setup.rows, reproduced=False)
+        return replace(self._shrunk(case, setup), reproduced=False)
 
     def _widening(self, case: Case) -> Iterable[list[StoredRow]]:
         yield self._closure(case.rows)
@@ -146,8 +167,13 @@ class Shrinker:
     async def _minimise(self, case: Case, setup: _Setup) -> ShrunkCase:
         setup = await self._drop_rows(case, setup)
         setup = await self._drop_users(case, setup)
+        setup = await self._merge_users(case, setup)
         setup = await self._drop_columns(case, setup)
-        return ShrunkCase(case, setup.users, setup.rows, setup.triggers)
+        return self._shrunk(case, setup)
+
+    def _shrunk(self, case: Case, setup: _Setup) -> ShrunkCase:
+        known = frozenset(user.id for user in self.population.world.cast.users)
+        return ShrunkCase(case, setup.users, setup.rows, setup.triggers, known=known)
 
     async def _drop_rows(self, case: Case, setup: _Setup) -> _Setup:
         size = max(1, len(setup.rows) // 2)
@@ -171,6 +197,26 @@ class Shrinker:
             tried = replace(setup, users=kept)
             if await self._shows(case, tried):
                 setup = tried
+        return setup
+
+    async def _merge_users(self, case: Case, setup: _Setup) -> _Setup:
+        """Let one user stand for several, where the fault does not mind."""
+        cast = [user.id for user in self.population.world.cast.users]
+        named = {value for _, row in setup.rows for value in row.values()}
+        others = [u for u in cast if u in named and u != case.persona.sub]
+        merged: set[str] = set()
+        for kept, gone in itertools.combinations(others, 2):
+            if merged & {kept, gone}:
+                continue
+            rows = tuple(
+                (table, {k: kept if v == gone else v for k, v in row.items()})
+                for table, row in setup.rows
+            )
+            users = tuple(user for user in setup.users if user.id != gone)
+            tried = replace(setup, users=users, rows=rows)
+            if await self._shows(case, tried):
+                setup = tried
+                merged.add(gone)
         return setup
 
     async def _drop_columns(self, case: Case, setup: _Setup) -> _Setup:

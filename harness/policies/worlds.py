@@ -443,7 +443,8 @@ class _Planner:
                 continue
             key = (attribute.table, attribute.column)
             if key in user.attributes:
-                values[attribute.column] = user.attributes[key]
+                if not attribute.is_row:
+                    values[attribute.column] = user.attributes[key]
             elif _is_granted_by_row(relation, attribute):
                 values[attribute.column] = None
                 values[attribute.user_column] = None
@@ -536,7 +537,7 @@ class _Planner:
 
 def _is_granted_by_row(relation: Relation, attribute: Attribute) -> bool:
     """Say whether having a row at all is what grants the attribute's value."""
-    return any(
+    return attribute.is_row or any(
         {attribute.user_column, attribute.column} == set(key.columns)
         for key in relation.unique_keys
     )

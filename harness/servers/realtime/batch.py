@@ -71,11 +71,13 @@ class TableBatch:
         found = [await self.matcher.positions(watch) for watch in watches]
         return NONE.union(*found)
 
-    def before(self, subscription: Subscription) -> Positions:
-        """Return the changes that were committed before it subscribed."""
-        since = subscription.since_lsn
+    def covered(self, subscription: Subscription) -> Positions:
+        """Return the changes that were committed while it was subscribed."""
+        since, until = subscription.since_lsn, subscription.until_lsn
         return frozenset(
-            row for row, item in enumerate(self.items) if item.commit_lsn <= since
+            row
+            for row, item in enumerate(self.items)
+            if since < item.commit_lsn <= until
         )
 
     def key_of(self, position: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -21,44 +21,30 @@ from harness.servers.realtime.batch import Item, TableBatch, by_relation
 from harness.servers.realtime.database import (
     CONNECT_ERRORS,
     LOGIN,
+    RETRY_S,
     DatabaseUnavailableError,
     unavailable,
 )
 from harness.servers.realtime.delivery import Frame, Letter, write_letters
-from harness.servers.realtime.join_request import Binding
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.replication import ReplicationError, ReplicationStream
-from harness.servers.realtime.subscriptions import (
-    Listener,
-    Subscription,
-    SubscriptionError,
-    check_watches,
-    read_watches,
-)
+from harness.servers.realtime.subscribing import Subscriber
+from harness.servers.realtime.subscriptions import EXTENSION, SUBSCRIBED, Listener
 from harness.servers.realtime.tables import Table, load_table
 from harness.servers.realtime.visibility import VisibilityChecker
 from harness.servers.realtime.watchers import SubscriptionRegistry, TableWatchers
 
 if TYPE_CHECKING:
-    from harness.servers.realtime.channel import Channel
     from harness.servers.realtime.service import RealtimeService
 
 __all__ = ["ChangeFeed"]
 
 MAX_BATCH = 1000
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONFIRM_S = 10.0
 MESSAGES_PUBLICATION = "supabase_realtime_messages_publication"
-EXTENSION = "postgres_changes"
-SUBSCRIBED = "Subscribed to PostgreSQL"
 TOO_MANY_CHANGES = "Too many database changes per second"
 PUBLICATIONS_SQL = """
 select pubname from pg_publication where pubname = any($1) order by pubname
-"""
-PUBLISHED_SQL = """
-select string_agg(format('%I.%I', schemaname, tablename), ','
-    order by schemaname, tablename)
-from pg_publication_tables where pubname = $1
 """
 log = logging.getLogger(__name__)
 
@@ -76,6 +62,7 @@ class ChangeFeed:
         self._service = service
         self._settings = service.settings
         self.registry = SubscriptionRegistry()
+        self.subscriber = Subscriber(service, self.registry)
         self.checker = VisibilityChecker(
             service.project.database, self._settings.statement_timeout_ms
         )
@@ -86,7 +73,6 @@ class ChangeFeed:
         self._opening: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._last_commit_us = 0
-        self._published: str | None = ""
         self._confirmed_s = self._checked_s = service.now_s
 
     # Opening and closing --------------------------------------------------------------
@@ -130,26 +116,7 @@ class ChangeFeed:
         if now_s - self._checked_s >= self._settings.publication_check_s:
             self._checked_s = now_s
             if self.registry:
-                self._service.spawn(self._check_publication())
-
-    async def _check_publication(self) -> None:
-        """End subscriptions to tables that are not published any more."""
-        publication = self._settings.publication
-        async with self._service.database.connection() as connection:
-            published = await connection.fetchval(PUBLISHED_SQL, publication)
-            if published == self._published:
-                return
-            self._published = published
-            for subscription in list(self.registry):
-                role = subscription.identity.role
-                try:
-                    await check_watches(
-                        connection, publication, subscription.watches, role
-                    )
-                except SubscriptionError as exc:
-                    if subscription.is_live:
-                        self.unsubscribe(subscription.channel)
-                        subscription.channel.system("error", EXTENSION, str(exc))
+                self._service.spawn(self.subscriber.check_publication())
 
     async def _open(self) -> None:
         attempt = 0
@@ -185,71 +152,7 @@ class ChangeFeed:
                 found.append(MESSAGES_PUBLICATION)
         return found
 
-    # Subscribing ----------------------------------------------------------------------
-
-    def subscribe(self, channel: Channel, bindings: Iterable[Binding]) -> None:
-        """Subscribe ``channel`` in the background; it is told how that went."""
-        self._service.spawn(self._subscribe(channel, tuple(bindings)))
-
-    async def _subscribe(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
-        self.settle(channel, await self.prepare(channel, bindings))
-
-    async def prepare(
-        self, channel: Channel, bindings: Iterable[Binding]
-    ) -> Subscription | SubscriptionError:
-        """Return the subscription that ``bindings`` ask for, or why there is none.
-
-        Waits until changes are streamed, and as long as there is no database.
-        """
-        attempt = 0
-        while True:
-            try:
-                watches = read_watches(bindings)
-                await self._stream_publication()
-                async with self._service.database.connection() as connection:
-                    since_lsn = await check_watches(
-                        connection,
-                        self._settings.publication,
-                        watches,
-                        channel.identity.role,
-                    )
-                return Subscription(channel, watches, since_lsn)
-            except SubscriptionError as exc:
-                return exc
-            except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
-                log.warning("subscription not checked: %s", exc)
-                await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-                attempt += 1
-
-    def settle(
-        self, channel: Channel, subscription: Subscription | SubscriptionError
-    ) -> None:
-        """Make a subscription live, or tell the channel why it is not."""
-        if channel.bus is None:
-            return
-        if isinstance(subscription, SubscriptionError):
-            channel.system("error", EXTENSION, str(subscription))
-            return
-        # The token may have been refreshed while the database was asked.
-        subscription.identity = channel.identity
-        channel.subscription = subscription
-        self.registry.add(subscription)
-        channel.system("ok", EXTENSION, SUBSCRIBED)
-
-    def unsubscribe(self, channel: Listener) -> None:
-        """Deliver nothing more to ``channel``."""
-        if channel.subscription is not None:
-            self.registry.remove(channel.subscription)
-            channel.subscription = None
-
-    def resubscribe(self, channel: Channel) -> None:
-        """Judge by the channel's new identity from now on."""
-        if channel.subscription is not None:
-            channel.subscription.identity = channel.identity
-            self.registry.changed()
-            channel.system("ok", EXTENSION, SUBSCRIBED)
-
-    async def _stream_publication(self) -> None:
+    async def stream_publication(self) -> None:
         """Wait for a stream that carries the project's publication, if there is one."""
         await asyncio.shield(self.open_soon())
         stream = self._stream
@@ -337,7 +240,8 @@ class ChangeFeed:
             items.append(entry)
             self._queue.popleft()
         try:
-            await self._deliver_batch(items)
+            self._post(await self._letters_when_possible(items))
+            self.registry.retire(items[0].commit_lsn - 1)
         except Exception as exc:
             # A batch that breaks us must not end the feed; its readers are told.
             log.exception("a batch of changes was lost")
@@ -346,30 +250,13 @@ class ChangeFeed:
         if self._stream and len(self._queue) < self._settings.unseen_change_limit / 2:
             self._stream.resume()
 
-    async def _deliver_batch(self, items: list[Item]) -> None:
-        waiting: set[Subscription] | None = None
-        while waiting is None or waiting:
-            identities = {s: s.identity for s in self.registry}
-            letters = await self._letters_when_possible(items, waiting)
-            # Who took on another identity meanwhile is judged again by that one.
-            waiting = {
-                subscription
-                for subscription, identity in identities.items()
-                if subscription.is_live
-                and subscription.identity is not identity
-                and (waiting is None or subscription in waiting)
-            }
-            self._post(letters, waiting)
-
-    async def _letters_when_possible(
-        self, items: list[Item], only: set[Subscription] | None
-    ) -> list[Letter]:
+    async def _letters_when_possible(self, items: list[Item]) -> list[Letter]:
         attempt = 0
         while True:
             try:
                 letters: list[Letter] = []
                 for relation, some in by_relation(items):
-                    letters += await self._letters(relation, some, only)
+                    letters += await self._letters(relation, some)
             except (DatabaseUnavailableError, *CONNECT_ERRORS) as exc:
                 log.warning("changes wait for the database: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
@@ -377,12 +264,8 @@ class ChangeFeed:
             else:
                 return letters
 
-    async def _letters(
-        self, relation: Relation, items: list[Item], only: set[Subscription] | None
-    ) -> list[Letter]:
+    async def _letters(self, relation: Relation, items: list[Item]) -> list[Letter]:
         watchers = self.registry.watchers(relation.schema, relation.name)
-        if only is not None:
-            watchers = TableWatchers(relation.schema, relation.name, only)
         if not watchers:
             return []
         table = await self._table(relation)
@@ -406,26 +289,26 @@ class ChangeFeed:
             known = self._tables[relation.oid] = relation, table
         return known[1]
 
-    def _post(self, letters: list[Letter], waiting: set[Subscription]) -> None:
-        frames: dict[Subscription, Sequence[Frame]] = {}
-        for letter in letters:
-            subscription = letter.subscription
-            if not subscription.is_live or subscription in waiting:
+    def _post(self, letters: list[Letter]) -> None:
+        frames: dict[Listener, Sequence[Frame]] = {}
+        for subscription, some, lost, reason in letters:
+            if not subscription.is_live:
                 continue
-            if letter.lost:
-                self._tell_loss(subscription, letter)
-            if subscription in frames:
-                merged = [*frames[subscription], *letter.frames]
-                frames[subscription] = sorted(merged, key=lambda frame: frame.place)
+            channel = subscription.channel
+            if lost:
+                self._tell_loss(channel, lost, reason)
+            if channel in frames:
+                merged = [*frames[channel], *some]
+                frames[channel] = sorted(merged, key=lambda frame: frame.place)
             else:
-                frames[subscription] = letter.frames
+                frames[channel] = some
         meter, metrics = self._service.quotas.changes, self._service.metrics
         joined: dict[int, bytes] = {}
-        for subscription, some in frames.items():
+        for channel, some in frames.items():
             if not some:
                 continue
             if meter.exceeded:
-                self._tell_over_quota(subscription, len(some))
+                self._tell_over_quota(channel, len(some))
                 continue
             meter.add(len(some))
             metrics.changes_delivered += len(some)
@@ -433,23 +316,23 @@ class ChangeFeed:
             data = joined.get(id(some))
             if data is None:
                 data = joined[id(some)] = b"".join([frame.data for frame in some])
-            subscription.channel.socket.send(data)
+            channel.socket.send(data)
 
     def _lose(self, items: list[Item], reason: str) -> None:
         for relation, some in by_relation(items):
             watchers = self.registry.watchers(relation.schema, relation.name)
-            for letter in _all_lost(watchers, len(some), reason):
-                self._tell_loss(letter.subscription, letter)
+            for subscription in watchers.subscriptions():
+                self._tell_loss(subscription.channel, len(some), reason)
 
-    def _tell_loss(self, subscription: Subscription, letter: Letter) -> None:
-        self._service.metrics.changes_lost += letter.lost
-        text = f"{letter.lost} changes could not be delivered: {letter.reason}"
-        subscription.channel.system("error", EXTENSION, text)
+    def _tell_loss(self, channel: Listener, count: int, reason: str) -> None:
+        self._service.metrics.changes_lost += count
+        text = f"{count} changes could not be delivered: {reason}"
+        channel.system("error", EXTENSION, text)
 
-    def _tell_over_quota(self, subscription: Subscription, count: int) -> None:
+    def _tell_over_quota(self, channel: Listener, count: int) -> None:
         self._service.metrics.changes_lost += count
         text = f"{TOO_MANY_CHANGES}: {count} changes were not delivered"
-        subscription.channel.system("error", EXTENSION, text)
+        channel.system("error", EXTENSION, text)
 
     def _announce_truncate(self, relation: Relation) -> None:
         text = f"{relation.schema}.{relation.name} was truncated"

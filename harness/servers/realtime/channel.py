@@ -435,7 +435,8 @@ class Channel:
                 raise RefusedError("", MAY_NO_LONGER_READ + self.subtopic) from exc
             self.listen(access)
         if self.bus is not None:
-            self.socket.service.resubscribe(self)
+            service = self.socket.service
+            service.spawn(service.changes.subscriber.resubscribe(self))
 
     def check_expiry(self, unix_s: float) -> None:
         """Shut down when the token has run out."""

@@ -17,10 +17,11 @@ from harness.servers.project import ServedProject
 from harness.servers.realtime.settings import RealtimeSettings
 from harness.servers.realtime.tokens import RefusedError
 
-__all__ = ["LOGIN", "Database", "DatabaseUnavailableError"]
+__all__ = ["LOGIN", "RETRY_S", "Database", "DatabaseUnavailableError"]
 
 LOGIN = "supabase_admin"
 POOL_SIZE = 4
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONNECT_ERRORS = (OSError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
 log = logging.getLogger(__name__)
 

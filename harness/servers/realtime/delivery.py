@@ -63,7 +63,9 @@ async def write_letters(
         await batch.convert_values()
         delivery = _RoleDelivery(batch, role, wanted)
         await delivery.judge(checker)
-        letters += delivery.letters(watchers.newest_lsn)
+        first, last = batch.items[0].commit_lsn, batch.items[-1].commit_lsn
+        all_covered = watchers.newest_lsn < first and last <= watchers.oldest_lsn
+        letters += delivery.letters(all_covered=all_covered)
     return letters
 
 
@@ -140,13 +142,12 @@ class _RoleDelivery:
 
     # Writing --------------------------------------------------------------------------
 
-    def letters(self, newest_lsn: int) -> list[Letter]:
+    def letters(self, *, all_covered: bool) -> list[Letter]:
         """Return what each subscription of the role gets.
 
-        Nobody subscribed after ``newest_lsn``.
+        ``all_covered`` tells that no subscription began or ended within the batch.
         """
         batch = self._batch
-        some_are_early = batch.items[0].commit_lsn <= newest_lsn
         # What no policy judged is there for everybody.
         open_rows = batch.rows - batch.judged | batch.deletes - batch.judged_old
         open_rows |= self._refused
@@ -163,18 +164,15 @@ class _RoleDelivery:
                 rows = self._rows(cohort.kind, open_rows, seen, old)
                 if not rows and not failed:
                     continue
+                wanted = self._wanted[cohort.kind]
                 for member in cohort.members:
-                    before = batch.before(member) if some_are_early else NONE
-                    letters.append(
-                        self._letter(member, cohort.kind, rows - before, old)
-                    )
+                    own, due = rows, wanted
+                    if not all_covered:
+                        due = wanted & batch.covered(member)
+                        own = rows & due
+                    letters.append(self._letter(member, cohort.kind, own, old))
                     if failed:
-                        lost = {
-                            row: text
-                            for row, text in failed.items()
-                            if row in self._wanted[cohort.kind] and row not in before
-                        }
-                        letters.append(_lost(member, lost))
+                        letters.append(_lost(member, failed, due))
         return letters
 
     def _failures(self) -> dict[int, dict[int, str]]:
@@ -269,8 +267,9 @@ class _RoleDelivery:
         return encoder
 
 
-def _lost(member: Subscription, lost: dict[int, str]) -> Letter:
-    return Letter(member, (), len(lost), next(iter(lost.values()), ""))
+def _lost(member: Subscription, failed: dict[int, str], due: Positions) -> Letter:
+    lost = [text for row, text in failed.items() if row in due]
+    return Letter(member, (), len(lost), lost[0] if lost else "")
 
 
 def _message(

@@ -162,9 +162,9 @@ class Joiner:
             stored.send_to(channel)
         channel.release()
         if subscription is not None:
-            self._service.changes.settle(channel, subscription)
+            self._service.changes.subscriber.settle(channel, subscription)
         elif request.bindings:
-            self._service.changes.subscribe(channel, request.bindings)
+            self._service.changes.subscriber.subscribe(channel, request.bindings)
 
     async def _wait_for_stream(self) -> None:
         """Give broadcasts from the database a moment to be able to arrive."""
@@ -177,7 +177,7 @@ class Joiner:
     ) -> Subscription | SubscriptionError | None:
         """Return the subscription, why there is none, or ``None`` for not yet."""
         preparing = asyncio.ensure_future(
-            self._service.changes.prepare(channel, request.bindings)
+            self._service.changes.subscriber.prepare(channel, request.bindings)
         )
         done, _ = await asyncio.wait([preparing], timeout=PATIENCE_S)
         if not done:

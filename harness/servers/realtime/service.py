@@ -175,7 +175,7 @@ class RealtimeService:
 
     def leave(self, channel: Channel, bus: Bus) -> None:
         """Clean up after a channel that has left ``bus``."""
-        self.changes.unsubscribe(channel)
+        self.changes.subscriber.unsubscribe(channel)
         bus.channels -= 1
         if not bus.channels:
             self.buses.pop((bus.private, bus.topic), None)
@@ -185,10 +185,6 @@ class RealtimeService:
     def forget(self, socket: Socket) -> None:
         """Clean up after a socket that has closed."""
         self.sockets.discard(socket)
-
-    def resubscribe(self, channel: Channel) -> None:
-        """Judge the channel's subscriptions by its new identity from now on."""
-        self.changes.resubscribe(channel)
 
     def broadcast_stored(self, change: Change) -> None:
         """Broadcast a row of realtime.messages that was just committed."""

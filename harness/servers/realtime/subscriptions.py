@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from harness.servers.realtime.tokens import Identity
 
 __all__ = [
+    "ANY",
+    "END_OF_LOG",
+    "EXTENSION",
+    "SUBSCRIBED",
     "Subscription",
     "SubscriptionError",
     "Watch",
@@ -34,6 +38,9 @@ __all__ = [
 ]
 
 ANY = "*"
+END_OF_LOG = 2**64
+EXTENSION = "postgres_changes"
+SUBSCRIBED = "Subscribed to PostgreSQL"
 EVENTS = ("INSERT", "UPDATE", "DELETE")
 UNABLE = "Unable to subscribe to changes with given parameters."
 NOT_PUBLISHED = "Please check Realtime is enabled for the given connect parameters:"
@@ -138,19 +145,24 @@ class Listener(Protocol):
 class Subscription:
     """The live watches of one channel.
 
-    ``identity`` is who is judged; ``is_live`` turns false when the channel leaves.
-    What was committed up to ``since_lsn`` came before the subscription.
+    ``identity`` is who is judged; ``is_live`` turns false when the channel leaves.  It
+    covers what is committed after ``since_lsn`` and up to ``until_lsn``.
     """
 
-    __slots__ = ("channel", "identity", "is_live", "since_lsn", "watches")
+    __slots__ = ("channel", "identity", "is_live", "since_lsn", "until_lsn", "watches")
 
     def __init__(
-        self, channel: Listener, watches: tuple[Watch, ...], since_lsn: int
+        self,
+        channel: Listener,
+        identity: Identity,
+        watches: tuple[Watch, ...],
+        since_lsn: int,
     ) -> None:
         self.channel = channel
-        self.identity: Identity = channel.identity
+        self.identity = identity
         self.watches = watches
         self.since_lsn = since_lsn
+        self.until_lsn = END_OF_LOG
         self.is_live = True
 
 

@@ -1,7 +1,7 @@
 """Who watches a table, arranged for judging and writing: by role, claims and watches.
 
-Built when a batch first touches a table and kept until a subscription comes, goes or
-changes its identity, so that a batch costs by what it delivers, not by who listens.
+Built when a batch first touches a table and kept until a subscription comes or goes, so
+that a batch costs by what it delivers, not by who listens.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from harness.servers.realtime.subscriptions import Subscription, Watch
+from harness.servers.realtime.subscriptions import (
+    END_OF_LOG,
+    Listener,
+    Subscription,
+    Watch,
+)
 from harness.servers.realtime.visibility import Claims
 
 __all__ = [
@@ -66,7 +71,8 @@ class RoleWatchers:
 class TableWatchers:
     """All watchers of one table, by role.
 
-    ``newest_lsn`` is where the latest of their subscriptions began.
+    All their subscriptions cover what was committed after ``newest_lsn`` and up to
+    ``oldest_lsn``.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class TableWatchers:
     ) -> None:
         self.roles: dict[str, RoleWatchers] = {}
         self.newest_lsn = 0
+        self.oldest_lsn = END_OF_LOG
         self._holders: dict[tuple[str, str], Holder] = {}
         self._kinds: dict[tuple[str, tuple[Watch, ...]], int] = {}
         self._cohorts: dict[tuple[tuple[str, str], int], Cohort] = {}
@@ -100,6 +107,7 @@ class TableWatchers:
     def _add(self, subscription: Subscription, watches: tuple[Watch, ...]) -> None:
         identity = subscription.identity
         self.newest_lsn = max(self.newest_lsn, subscription.since_lsn)
+        self.oldest_lsn = min(self.oldest_lsn, subscription.until_lsn)
         role = self.roles.get(identity.role)
         if role is None:
             role = self.roles[identity.role] = RoleWatchers(identity.role)
@@ -123,6 +131,7 @@ class SubscriptionRegistry:
 
     def __init__(self) -> None:
         self._all: dict[Subscription, None] = {}
+        self._by_channel: dict[Listener, list[Subscription]] = {}
         self._by_table: dict[tuple[str, str], TableWatchers] = {}
 
     def __len__(self) -> int:
@@ -134,17 +143,22 @@ class SubscriptionRegistry:
     def add(self, subscription: Subscription) -> None:
         """Match ``subscription`` from the next batch on."""
         self._all[subscription] = None
-        self.changed()
-
-    def remove(self, subscription: Subscription) -> None:
-        """Match it no more; batches under way skip it as well."""
-        subscription.is_live = False
-        self._all.pop(subscription, None)
-        self.changed()
-
-    def changed(self) -> None:
-        """Note that a subscription came, went, or has another identity."""
+        self._by_channel.setdefault(subscription.channel, []).append(subscription)
         self._by_table.clear()
+
+    def remove(self, channel: Listener) -> None:
+        """Match nothing for ``channel`` any more; batches under way skip it as well."""
+        for subscription in self._by_channel.pop(channel, ()):
+            subscription.is_live = False
+            del self._all[subscription]
+        self._by_table.clear()
+
+    def retire(self, lsn: int) -> None:
+        """Forget subscriptions that ended at or before ``lsn``."""
+        for subscription in [s for s in self._all if s.until_lsn <= lsn]:
+            del self._all[subscription]
+            self._by_channel[subscription.channel].remove(subscription)
+            self._by_table.clear()
 
     def watchers(self, schema: str, table: str) -> TableWatchers:
         """Return who watches a table."""

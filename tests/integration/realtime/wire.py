@@ -161,6 +161,11 @@ class Wire:
                 data = await self.socket.recv()
         except TimeoutError:
             raise AssertionError(f"nothing came; kept: {self._kept}") from None
+        return self.parse(data)
+
+    @staticmethod
+    def parse(data: str | bytes) -> Received | bytes:
+        """Return a frame's message: decoded text, or binary as it is."""
         if isinstance(data, bytes):
             return data
         message = json.loads(data)

@@ -206,6 +206,8 @@ class RealtimeService:
             return
         self.metrics.broadcasts_from_database += 1
         self.quotas.events.add()
+        if self.quotas.events.exceeded:
+            return
         bus.broadcasts.publish(
             BinaryOutgoing(
                 bus.topic,

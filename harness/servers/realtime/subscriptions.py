@@ -39,6 +39,7 @@ __all__ = [
 
 ANY = "*"
 END_OF_LOG = 2**64
+MAX_WATCHES = 1000
 EXTENSION = "postgres_changes"
 SUBSCRIBED = "Subscribed to PostgreSQL"
 EVENTS = ("INSERT", "UPDATE", "DELETE")
@@ -168,6 +169,11 @@ class Subscription:
 
 def read_watches(bindings: Iterable[Binding]) -> tuple[Watch, ...]:
     """Return what ``bindings`` ask for, or raise :class:`SubscriptionError`."""
+    bindings = tuple(bindings)
+    if len(bindings) > MAX_WATCHES:
+        raise SubscriptionError(
+            f"{UNABLE} A channel may have {MAX_WATCHES} subscriptions at most."
+        )
     return tuple(_read_watch(binding) for binding in bindings)
 
 

@@ -29,7 +29,7 @@ from harness.events import (
 )
 from harness.policies import properties_functions as functions
 from harness.policies import properties_rows as rows
-from harness.policies import properties_writes as writes
+from harness.policies import properties_updates as updates
 from harness.policies.cases import Violation
 from harness.policies.coverage import every_policy_is_reached
 from harness.policies.decisions import COMMANDS, decide
@@ -44,6 +44,7 @@ from harness.policies.population import (
     tables_without_rows,
 )
 from harness.policies.probing import Prober
+from harness.policies.properties_inserts import rows_are_not_planted
 from harness.policies.properties_powers import own_powers_are_not_raised
 from harness.policies.properties_realtime import topics_reach_only_their_own
 from harness.policies.properties_shared import (
@@ -51,6 +52,7 @@ from harness.policies.properties_shared import (
     shared_rows_are_kept_by_their_keepers,
     views_reveal_nothing_hidden,
 )
+from harness.policies.properties_smoke import legitimate_actions_succeed
 from harness.policies.rules import RuleSet, declared_rules_hold
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
 from harness.policies.shadowing import functions_resist_shadowing
@@ -78,10 +80,10 @@ PROPERTIES: tuple[Property, ...] = (
     partitions_are_guarded_like_their_table,
     views_reveal_nothing_hidden,
     own_powers_are_not_raised,
-    writes.rows_are_not_planted,
-    writes.rows_are_not_handed_over,
-    writes.moves_stay_within_insert_rights,
-    writes.legitimate_actions_succeed,
+    rows_are_not_planted,
+    updates.rows_are_not_handed_over,
+    updates.moves_stay_within_insert_rights,
+    legitimate_actions_succeed,
     functions.functions_work,
     functions.functions_change_nothing_of_others,
     functions.functions_reveal_nothing_hidden,

@@ -18,7 +18,7 @@ from harness.policies.personas import Persona
 from harness.policies.population import as_text
 from harness.policies.probing import Answer, Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.properties_writes import is_programming_error
+from harness.policies.properties_smoke import is_programming_error
 from harness.policies.repairs import PROTECTED, Repairs, attempt_repaired
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial

@@ -8,36 +8,43 @@ Nothing here touches a database; :mod:`harness.policies.population` stores a wor
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 from harness.db.catalog import Catalog, Name, Relation
+from harness.policies.clan_claims import cast_with_claims
 from harness.policies.comparisons import Col
 from harness.policies.mining import Mined
 from harness.policies.ownership import (
-    Attribute,
     Ownership,
     Parent,
     Part,
     TableOwnership,
 )
-from harness.policies.personas import Cast, User, persona_of
+from harness.policies.personas import Cast, User
+from harness.policies.row_values import RowFiller, is_granted_by_row
 from harness.policies.storage_paths import (
     OBJECTS,
     PathMaker,
     linked_object_rows,
     object_rows,
 )
+from harness.policies.table_order import SKIPPED, insertion_order, rooted_tables
 from harness.policies.values import Values
 from harness.policies.variants import Variants
 
-__all__ = ["Row", "World", "plan_world"]
+__all__ = [
+    "USERS",
+    "Row",
+    "World",
+    "insertion_order",
+    "plan_world",
+    "rooted_tables",
+    "user_row",
+]
 
 USERS = Name("auth", "users")
-SKIPPED = (Name("storage", "buckets"), Name("realtime", "messages"))
 MAX_ENTITY_ROWS = 3
 MAX_PARENT_ROWS = 3
 MATE_VARIANTS = 2
@@ -103,14 +110,21 @@ class _Planner:
     keys_used: dict[tuple[Name, str], set[tuple[str | None, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
-    tenant_values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     rooted: frozenset[Name] = frozenset()
-    pooled: dict[tuple[Name, str], int] = field(default_factory=dict)
     whose: dict[int, frozenset[str]] = field(default_factory=dict)
     looked_up: dict[str, set[str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.paths = PathMaker(self.mined, self._lookup)
+        self.filler = RowFiller(
+            self.mined,
+            self.ownership,
+            self.cast,
+            self.variants,
+            self.values,
+            self.paths,
+            self.by_table,
+        )
 
     def plan(self) -> World:
         self.rooted = rooted_tables(self.catalog, self.mined, self.ownership)
@@ -122,7 +136,7 @@ class _Planner:
                 self._objects(relation)
             elif relation.name not in SKIPPED:
                 self._fill(relation)
-        cast = self._with_claims()
+        cast = cast_with_claims(self.cast, self.mined, self.by_table)
         return World(cast, tuple(self.rows), self.unplanned, self._expected())
 
     def _expected(self) -> frozenset[Name]:
@@ -130,7 +144,7 @@ class _Planner:
         granting = {
             attribute.table
             for attribute in self.ownership.attributes
-            if _is_granted_by_row(self.catalog.relations[attribute.table], attribute)
+            if is_granted_by_row(self.catalog.relations[attribute.table], attribute)
         }
         return self.rooted - granting - {USERS, OBJECTS}
 
@@ -366,8 +380,7 @@ class _Planner:
         parents: Mapping[str, str | None],
     ) -> bool:
         """Plan a row; say whether its keys were free."""
-        values = self._row(relation, clan, user, variant, parents)
-        self._differ(relation, values)
+        values = self.filler.row(relation, clan, user, variant, parents)
         missing = [
             c.name
             for c in relation.columns
@@ -382,98 +395,6 @@ class _Planner:
         self.unplanned.pop(relation.name, None)
         self._add(relation.name, values, clan, user.id if user else "")
         return True
-
-    def _row(
-        self,
-        relation: Relation,
-        clan: str,
-        user: User | None,
-        variant: RowValues,
-        parents: Mapping[str, str | None],
-    ) -> dict[str, str | None]:
-        owned = self.ownership.of(relation.name)
-        values: dict[str, str | None] = {}
-        for column in relation.columns:
-            name = column.name
-            if column.generated:
-                continue
-            if name in variant and (variant[name] is None or not _is_key(owned, name)):
-                values[name] = variant[name]
-            elif owned.part_of(name) is not None:
-                values[name] = self._user_value(owned, name, clan, user)
-            elif name in parents:
-                values[name] = parents[name]
-            elif name in owned.tenants or self._is_tenant_key(relation, clan, name):
-                values[name] = self._tenant(clan, relation, name)
-            elif (
-                column.name in relation.primary_key
-                or column.identity
-                or not column.default
-            ):
-                values[name] = self.values.fresh(relation, column)
-        self._attributes(relation, user, values)
-        return values
-
-    def _differ(self, relation: Relation, values: dict[str, str | None]) -> None:
-        """Give columns that must differ from row to row a value not used yet."""
-        for (table, name), pool in self.variants.pools.items():
-            if table == relation.name and values.get(name) is not None:
-                used = self.pooled.setdefault((table, name), 0)
-                if used < len(pool):
-                    values[name] = pool[used]
-                    self.pooled[table, name] = used + 1
-
-    def _user_value(
-        self, owned: TableOwnership, column: str, clan: str, user: User | None
-    ) -> str | None:
-        if user is None:
-            return None
-        if owned.part_of(column) is not Part.REFERENCE:
-            return user.id
-        peers = [peer for peer in self.cast.clan(clan) if peer.rows]
-        others = [peer for peer in peers if peer.id != user.id] or peers
-        references = [u.column for u in owned.users if u.part is Part.REFERENCE]
-        return others[references.index(column) % len(others)].id
-
-    def _attributes(
-        self, relation: Relation, user: User | None, values: dict[str, str | None]
-    ) -> None:
-        for attribute in self.ownership.attributes:
-            if attribute.table != relation.name or user is None:
-                continue
-            key = (attribute.table, attribute.column)
-            if key in user.attributes:
-                if not attribute.is_row:
-                    values[attribute.column] = user.attributes[key]
-            elif _is_granted_by_row(relation, attribute):
-                values[attribute.column] = None
-                values[attribute.user_column] = None
-
-    def _tenant(self, clan: str, relation: Relation, column: str) -> str | None:
-        """Return the clan's value for a tenant column, one for all that mean the same.
-
-        Columns mean the same when they are compared with the same claim, else when
-        they have the same name.
-        """
-        col = Col(relation.name, column)
-        paths = [p for p, cols in self.mined.claim_columns.items() if col in cols]
-        key = (clan, "/".join(paths[0]) if paths else column)
-        if key not in self.tenant_values:
-            fresh = self.values.fresh(relation, relation.column(column))
-            self.tenant_values[key] = fresh
-        return self.tenant_values[key]
-
-    def _is_tenant_key(self, relation: Relation, clan: str, column: str) -> bool:
-        """Say whether this is the first row of a tenant that a claim names."""
-        if not clan or relation.primary_key != (column,):
-            return False
-        col = Col(relation.name, column)
-        named = any(
-            col in cols
-            for path, cols in self.mined.claim_columns.items()
-            if path != ("role",)
-        )
-        return named and not any(r.clan == clan for r in self.by_table[relation.name])
 
     def _unique(self, relation: Relation, values: RowValues) -> bool:
         """Say whether no planned row has one of the row's keys, and note them."""
@@ -490,71 +411,6 @@ class _Planner:
             self.keys_used[relation.name, name].add(key)
         return True
 
-    # -- claims --------------------------------------------------------------------
-
-    def _with_claims(self) -> Cast:
-        """Give every clan's users the claims that policies compare with columns."""
-        users = []
-        for user in self.cast.users:
-            for path, cols in sorted(self.mined.claim_columns.items()):
-                value = self._claim_value(user.clan, sorted(cols, key=str))
-                if path and value is not None and len(path) > 1:
-                    user = _with_claim(user, path, value)
-                elif path and value is not None and path[0] not in ("sub", "role"):
-                    user = replace(user, claims={**user.claims, path[0]: value})
-            users.append(user)
-        users += self._forgers(users)
-        personas = [p for p in self.cast.personas if p.user is None]
-        return Cast(
-            tuple(users), (*personas[:1], *map(persona_of, users), *personas[1:])
-        )
-
-    def _claim_value(self, clan: str, cols: Sequence[Any]) -> str | None:
-        for col in cols:
-            if col.column in ("email", "role"):
-                continue
-            for row in self.by_table[col.table]:
-                if row.clan == clan and clan and row.values.get(col.column):
-                    return row.values[col.column]
-        return None
-
-    def _forgers(self, users: Sequence[User]) -> list[User]:
-        """Return strangers who wrote another clan's claim into their user_metadata."""
-        lead = next(user for user in users if user.lead)
-        if not lead.user_metadata:
-            return []
-        return [
-            User(
-                name="mallory",
-                id="3a110000-0000-4000-8000-000000000000",
-                clan="mallory",
-                rows=False,
-                ghost=True,
-                user_metadata=lead.user_metadata,
-            )
-        ]
-
-
-def _is_granted_by_row(relation: Relation, attribute: Attribute) -> bool:
-    """Say whether having a row at all is what grants the attribute's value."""
-    return attribute.is_row or any(
-        {attribute.user_column, attribute.column} == set(key.columns)
-        for key in relation.unique_keys
-    )
-
-
-def _with_claim(user: User, path: tuple[str, ...], value: str) -> User:
-    head, *steps = path
-    nested: Any = value
-    for step in reversed(steps[1:]):
-        nested = {step: nested}
-    added = {steps[0]: nested}
-    if head == "app_metadata":
-        return replace(user, app_metadata={**user.app_metadata, **added})
-    if head == "user_metadata":
-        return replace(user, user_metadata={**user.user_metadata, **added})
-    return replace(user, claims={**user.claims, head: added})
-
 
 def _agrees(row: Row, parent: Parent, chosen: Mapping[str, str | None]) -> bool:
     for column, target in zip(parent.columns, parent.target_columns, strict=True):
@@ -568,10 +424,6 @@ def _keys(owned: TableOwnership) -> set[str]:
     return {column for parent in owned.parents for column in parent.columns}
 
 
-def _is_key(owned: TableOwnership, name: str) -> bool:
-    return owned.part_of(name) is not None or name in _keys(owned)
-
-
 def user_row(user: User) -> RowValues:
     """Return the row of ``auth.users`` for ``user``."""
     return {
@@ -581,94 +433,3 @@ def user_row(user: User) -> RowValues:
         "role": "authenticated",
         "is_anonymous": "true" if user.anonymous else "false",
     }
-
-
-def rooted_tables(
-    catalog: Catalog, mined: Mined, ownership: Ownership
-) -> frozenset[Name]:
-    """Return the tables whose rows belong to somebody, directly or through a parent."""
-    rooted = {t.table for t in ownership.tables.values() if t.users or t.tenants}
-    for table in ownership.tables.values():
-        if table.membership:
-            rooted |= {parent.target for parent in table.parents}
-    rooted |= {
-        col.table
-        for path, cols in mined.claim_columns.items()
-        for col in cols
-        if path not in (("role",), ("email",))
-    }
-    rooted -= set(SKIPPED)
-    grown = True
-    while grown:
-        children = {
-            table.table
-            for table in ownership.tables.values()
-            if any(
-                parent.target in rooted and parent.target != table.table
-                for parent in table.parents
-            )
-        }
-        grown = not children <= rooted
-        rooted |= children
-    return frozenset(rooted)
-
-
-def insertion_order(catalog: Catalog) -> list[Relation]:
-    """Return tables so that what rows refer to comes first, as far as cycles allow."""
-    pending = {relation.name: relation for relation in catalog.tables}
-    ordered: list[Relation] = []
-    while pending:
-        ready = [
-            relation
-            for relation in pending.values()
-            if not any(
-                _blocks(key.target, relation, pending, key.columns)
-                for key in relation.foreign_keys
-            )
-        ] or [min(pending.values(), key=lambda r: _weight(r, pending))]
-        ordered += [pending.pop(relation.name) for relation in ready]
-    return [r for r in ordered if r.name != OBJECTS] + [
-        r for r in ordered if r.name == OBJECTS
-    ]
-
-
-def _blocks(
-    target: Name,
-    relation: Relation,
-    pending: Mapping[Name, Relation],
-    columns: tuple[str, ...],
-) -> bool:
-    return target in pending and target != relation.name and bool(columns)
-
-
-def _weight(relation: Relation, pending: Mapping[Name, Relation]) -> tuple[int, str]:
-    """Prefer breaking a cycle at the table with the fewest NOT NULL references."""
-    needed = sum(
-        key.target in pending
-        and all(relation.column(name).not_null for name in key.columns)
-        for key in relation.foreign_keys
-    )
-    return needed, str(relation.name)
-
-
-def combinations(
-    dimensions: Mapping[str, Sequence[str | None]], limit: int
-) -> list[dict[str, str | None]]:
-    """Return up to ``limit`` rows that together show every value at least once."""
-    names = list(dimensions)
-    total = 1
-    for name in names:
-        total *= max(1, len(dimensions[name]))
-    if total <= limit:
-        return [
-            dict(zip(names, chosen, strict=True))
-            for chosen in itertools.product(*dimensions.values())
-        ]
-    longest = max(len(values) for values in dimensions.values())
-    return [
-        {
-            name: values[(turn * (1 + place)) % len(values)]
-            for place, (name, values) in enumerate(dimensions.items())
-        }
-        for turn in range(min(limit, max(longest, limit)))
-    ]

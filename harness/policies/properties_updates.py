@@ -1,39 +1,28 @@
-"""Properties of writing that need no declaration.
-
-Rows are not planted on others, nor handed over, nor taken; an UPDATE reaches no state
-that an INSERT of the same row is refused for; what is meant to be possible succeeds.
-"""
+"""Rows are not handed over, taken, or moved to where they could not be inserted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from harness.db.catalog import Relation, quote_identifier
+from harness.db.catalog import Relation
 from harness.policies.candidates import (
-    Candidate,
-    foreign_candidates,
-    own_candidates,
     row_owners,
 )
-from harness.policies.cases import Case, Expectation, Severity, Step, Violation
-from harness.policies.decisions import row_filter
-from harness.policies.ownership import Parent
+from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.personas import Persona
-from harness.policies.population import StoredRow, insert_statement
-from harness.policies.probing import Answer, Attempt
+from harness.policies.population import StoredRow
+from harness.policies.probing import Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
+from harness.policies.sights import concerns_others, is_hidden, own_place
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
 from harness.policies.witness import describe
 
 __all__ = [
-    "legitimate_actions_succeed",
     "moves_stay_within_insert_rights",
     "rows_are_not_handed_over",
-    "rows_are_not_planted",
 ]
 
 MAX_OWN_ROWS = 3
@@ -53,216 +42,6 @@ class Move:
         return trial.update_step(
             relation, self.changes, None if self.blind else self.row
         )
-
-
-def is_programming_error(answer: Answer) -> bool:
-    """Say whether SQL itself is wrong, as opposed to a refusal on purpose."""
-    state = answer.sqlstate
-    if answer.raised_on_purpose or state == "42501":
-        return False
-    return state[:2] in ("42", "22", "0A", "54", "XX", "2F")
-
-
-def inserting(relation: Relation, persona: Persona) -> bool:
-    """Say whether the persona's role may INSERT into the table at all."""
-    return relation.may(persona.role, "INSERT")
-
-
-async def rows_are_not_planted(trial: Trial) -> Judgement:
-    """Nobody stores a row that is another's, or that hangs on another's hidden row."""
-    judgement = Judgement()
-    for relation in trial.tables():
-        for persona in trial.outsiders:
-            if not inserting(relation, persona):
-                continue
-            candidates = list(foreign_candidates(trial, persona, relation))
-            answers = await _insert_all(trial, persona, relation, candidates)
-            for candidate, answer in zip(candidates, answers, strict=True):
-                if answer.ok and await _is_planted(trial, persona, relation, candidate):
-                    judgement.violations.append(
-                        _planting(trial, persona, relation, candidate)
-                    )
-                    break
-    return judgement
-
-
-async def _insert_all(
-    trial: Trial, persona: Persona, relation: Relation, candidates: list[Candidate]
-) -> list[Answer]:
-    return await trial.prober.attempt_all(
-        [
-            Attempt(
-                persona=persona,
-                commands=(trial.insert_step(relation, c.values).sql,),
-                setup=c.aside,
-            )
-            for c in candidates
-        ]
-    )
-
-
-async def _is_planted(
-    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
-) -> bool:
-    owned = trial.ownership.of(relation.name)
-    if relation.name == OBJECTS or candidate.kind == "forged":
-        return True
-    asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
-    if candidate.kind == "planted" and asked:
-        return True
-    if candidate.kind == "planted" and owned.membership:
-        return True
-    parents = [candidate.parent] if candidate.parent else list(owned.parents)
-    hidden = [p for p in parents if _is_hidden(trial, persona, p, candidate.values)]
-    return bool(hidden or owned.tenants) and await _concerns_others(
-        trial, persona, relation, candidate.values, hidden
-    )
-
-
-def _is_hidden(
-    trial: Trial,
-    persona: Persona,
-    parent: Parent,
-    values: Mapping[str, str | None],
-) -> bool:
-    """Say whether the row's parent exists, is another's, and cannot be seen."""
-    wanted = [values.get(column) for column in parent.columns]
-    for row in trial.population.of(parent.target):
-        if wanted == [row.text(column) for column in parent.target_columns]:
-            foreign = bool(row.clan) and row.clan != persona.clan
-            return foreign and not trial.decisions.may(persona, "SELECT", row)
-    return False
-
-
-async def _concerns_others(
-    trial: Trial,
-    persona: Persona,
-    relation: Relation,
-    values: Mapping[str, str | None],
-    hidden: list[Parent],
-    replaced: StoredRow | None = None,
-) -> bool:
-    """Say whether a row under another's parent shows there, or opens the parent.
-
-    Compares who sees what with the same row under a parent of the persona's own.
-    """
-    put_aside: tuple[str, ...] = ()
-    if replaced is not None:
-        gone = f"delete from {relation.name.sql} where {row_filter(relation, replaced)}"
-        put_aside = (gone,)
-    before = await _sights(
-        trial, persona, relation, values, hidden, put_aside, own=True
-    )
-    after = await _sights(trial, persona, relation, values, hidden, put_aside)
-    return any(now > then for now, then in zip(after, before, strict=True))
-
-
-async def _sights(
-    trial: Trial,
-    persona: Persona,
-    relation: Relation,
-    values: Mapping[str, str | None],
-    hidden: list[Parent],
-    put_aside: tuple[str, ...],
-    *,
-    own: bool = False,
-) -> list[int]:
-    """Count what others see of the row, and the persona of its parents."""
-    stored = dict(values)
-    if own:
-        for parent in hidden:
-            stored |= _own_parent(trial, persona, parent)
-        place = _own_place(trial, persona, relation)
-        stored |= {c: place.get(c) for c in trial.ownership.of(relation.name).tenants}
-    identity = any(column.identity for column in relation.columns)
-    row = " and ".join(
-        f"{relation.column(name).sql}::text = {literal(value)}"
-        for name, value in stored.items()
-        if value is not None and relation.column(name).base_type == "uuid"
-    )
-    insert = insert_statement(relation.name, stored, identity=identity)
-    setup = (WITHOUT_TRIGGERS, *put_aside, insert, WITH_TRIGGERS)
-    looks = [
-        (other, f"{relation.name.sql} where {row or 'true'}")
-        for other in trial.personas
-        if other.kind == "plain" and other.clan != persona.clan
-    ]
-    for parent in hidden:
-        pairs = zip(parent.columns, parent.target_columns, strict=True)
-        wanted = " and ".join(
-            f"{quote_identifier(target)} = {literal(values.get(column))}"
-            for column, target in pairs
-        )
-        looks.append((persona, f"{parent.target.sql} where {wanted}"))
-    answers = await trial.prober.attempt_all(
-        [
-            Attempt(
-                persona=looking,
-                fetch=f"select to_jsonb(count(*)) from {what}",
-                setup=setup,
-            )
-            for looking, what in looks
-        ]
-    )
-    return [int(answer.fetched or 0) if answer.ok else 0 for answer in answers]
-
-
-def _own_parent(
-    trial: Trial, persona: Persona, parent: Parent
-) -> dict[str, str | None]:
-    """Return the key of a parent of the persona's own, or of none."""
-    for row in trial.population.owned_by(parent.target, persona.clan or "?"):
-        pairs = zip(parent.columns, parent.target_columns, strict=True)
-        return {column: row.text(target) for column, target in pairs}
-    return dict.fromkeys(parent.columns)
-
-
-def _planting(
-    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
-) -> Violation:
-    whose = (
-        "a row in another's name"
-        if candidate.kind in ("planted", "forged")
-        else "a row under a parent that is not theirs and that they cannot see"
-    )
-    severity: Severity = "high"
-    subject = str(relation.name)
-    fault = f"INSERT {candidate.kind} {persona.kind == 'anon'}"
-    if relation.name == OBJECTS:
-        bucket = candidate.values.get("bucket_id")
-        whose = f"a file in another user's folder of bucket {bucket}"
-        fault = f"INSERT {bucket}"
-    return Violation(
-        check="rows_are_not_planted",
-        where=subject,
-        fault=fault,
-        message=f"{describe(persona)} can store {whose} ({subject})",
-        case=Case(
-            persona=persona,
-            steps=(trial.insert_step(relation, candidate.values),),
-            expectation=Expectation(kind="succeeds", says="must be refused"),
-            rows=_needed(trial, relation, candidate),
-        ),
-        severity=severity,
-        hint=f"compare the owner with auth.uid() in the INSERT policy of {subject}",
-        rank=rank(persona),
-    )
-
-
-def _needed(
-    trial: Trial, relation: Relation, candidate: Candidate
-) -> tuple[StoredRow, ...]:
-    """Return the stored rows that a candidate's foreign keys refer to."""
-    return tuple(
-        row
-        for key in relation.foreign_keys
-        for row in trial.population.of(key.target)
-        if [candidate.values.get(column) for column in key.columns]
-        == [row.text(column) for column in key.target_columns]
-    )
-
-
-# -- UPDATE ------------------------------------------------------------------------
 
 
 async def rows_are_not_handed_over(trial: Trial) -> Judgement:
@@ -297,7 +76,7 @@ async def _is_harmless(
         return False
     moved = {c.name: row.text(c.name) for c in relation.columns if not c.generated}
     values = {name: value for name, value in moved.items() if value is not None}
-    return not await _concerns_others(
+    return not await concerns_others(
         trial, persona, relation, {**values, **changes}, hidden, replaced=row
     )
 
@@ -368,7 +147,7 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
             for other in foreign:
                 changes = {c: other.text(c) for c in parent.columns}
                 movable = all(_changeable(relation, persona, c) for c in changes)
-                if movable and _is_hidden(trial, persona, parent, changes):
+                if movable and is_hidden(trial, persona, parent, changes):
                     action = f"move rows of {relation.name} under a hidden parent"
                     yield Move(row, changes, action)
                     break
@@ -396,24 +175,10 @@ def _takings(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Mov
         for column in owned.owners:
             if _changeable(relation, persona, column):
                 yield Move(row, {column: persona.sub}, f"take rows of {relation.name}")
-        changes = _own_place(trial, persona, relation)
+        changes = own_place(trial, persona, relation)
         movable = all(_changeable(relation, persona, c) for c in changes)
         if changes and movable:
             yield Move(row, changes, f"take rows of {relation.name}")
-
-
-def _own_place(
-    trial: Trial, persona: Persona, relation: Relation
-) -> dict[str, str | None]:
-    """Return the tenant columns and the rooted parents of a row of the persona's."""
-    owned = trial.ownership.of(relation.name)
-    names = {*owned.tenants}
-    for parent in owned.parents:
-        if any(row.clan for row in trial.population.of(parent.target)):
-            names |= set(parent.columns)
-    for row in trial.population.owned_by(relation.name, persona.clan or "?"):
-        return {name: row.text(name) for name in sorted(names)}
-    return {}
 
 
 def _changeable(relation: Relation, persona: Persona, column: str) -> bool:
@@ -560,67 +325,3 @@ def _moved(
         " condition in WITH CHECK",
         rank=rank(persona),
     )
-
-
-# -- what must be possible ---------------------------------------------------------
-
-
-async def legitimate_actions_succeed(trial: Trial) -> Judgement:
-    """Broken SQL on the way does not make impossible what a policy admits."""
-    judgement = Judgement()
-    for relation in trial.tables(guarded=False):
-        failures: dict[str, tuple[Persona, Candidate, Answer]] = {}
-        succeeded: set[str] = set()
-        for persona in trial.personas:
-            if not inserting(relation, persona):
-                continue
-            candidates = list(own_candidates(trial, persona, relation))
-            answers = await _insert_all(trial, persona, relation, candidates)
-            for candidate, answer in zip(candidates, answers, strict=True):
-                place = candidate.values.get("bucket_id") or ""
-                if answer.admitted:
-                    succeeded.add(place)
-                elif is_programming_error(answer):
-                    failures.setdefault(place, (persona, candidate, answer))
-        for place, (persona, candidate, answer) in failures.items():
-            if place not in succeeded:
-                judgement.violations.append(
-                    _impossible(trial, relation, place, persona, candidate, answer)
-                )
-    return judgement
-
-
-def _impossible(
-    trial: Trial,
-    relation: Relation,
-    place: str,
-    persona: Persona,
-    candidate: Candidate,
-    answer: Answer,
-) -> Violation:
-    what = (
-        f"no upload to bucket {place}" if place else f"no INSERT into {relation.name}"
-    )
-    line = answer.context.partition("\n")[2] or answer.context
-    return Violation(
-        check="legitimate_actions_succeed",
-        where=str(relation.name),
-        fault=f"INSERT {place} {answer.sqlstate}",
-        message=f"{what} can ever succeed: {answer.message} [{answer.sqlstate}]",
-        case=Case(
-            persona=persona,
-            steps=(trial.insert_step(relation, candidate.values),),
-            expectation=Expectation(
-                kind="raises", text=answer.sqlstate, says=f"raises: {answer.message}"
-            ),
-            rows=_needed(trial, relation, candidate),
-        ),
-        severity="critical",
-        note=_trigger_line(line),
-        rank=rank(persona),
-    )
-
-
-def _trigger_line(context: str) -> str:
-    lines = [line for line in context.splitlines() if "harness_probe" not in line]
-    return lines[0] if lines else ""

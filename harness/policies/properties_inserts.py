@@ -1,0 +1,89 @@
+"""Nobody stores a row that is another's, or hangs it on what they cannot see."""
+
+from __future__ import annotations
+
+from harness.db.catalog import Relation
+from harness.policies.candidates import (
+    Candidate,
+    foreign_candidates,
+)
+from harness.policies.cases import Case, Expectation, Severity, Violation
+from harness.policies.inserting import insert_all, inserting, needed_rows
+from harness.policies.personas import Persona
+from harness.policies.properties_rows import rank
+from harness.policies.sights import concerns_others, is_hidden
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.trial import Judgement, Trial
+from harness.policies.witness import describe
+
+__all__ = [
+    "rows_are_not_planted",
+]
+
+
+async def rows_are_not_planted(trial: Trial) -> Judgement:
+    """Nobody stores a row that is another's, or that hangs on another's hidden row."""
+    judgement = Judgement()
+    for relation in trial.tables():
+        for persona in trial.outsiders:
+            if not inserting(relation, persona):
+                continue
+            candidates = list(foreign_candidates(trial, persona, relation))
+            answers = await insert_all(trial, persona, relation, candidates)
+            for candidate, answer in zip(candidates, answers, strict=True):
+                if answer.ok and await _is_planted(trial, persona, relation, candidate):
+                    judgement.violations.append(
+                        _planting(trial, persona, relation, candidate)
+                    )
+                    break
+    return judgement
+
+
+async def _is_planted(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> bool:
+    owned = trial.ownership.of(relation.name)
+    if relation.name == OBJECTS or candidate.kind == "forged":
+        return True
+    asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
+    if candidate.kind == "planted" and asked:
+        return True
+    if candidate.kind == "planted" and owned.membership:
+        return True
+    parents = [candidate.parent] if candidate.parent else list(owned.parents)
+    hidden = [p for p in parents if is_hidden(trial, persona, p, candidate.values)]
+    return bool(hidden or owned.tenants) and await concerns_others(
+        trial, persona, relation, candidate.values, hidden
+    )
+
+
+def _planting(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> Violation:
+    whose = (
+        "a row in another's name"
+        if candidate.kind in ("planted", "forged")
+        else "a row under a parent that is not theirs and that they cannot see"
+    )
+    severity: Severity = "high"
+    subject = str(relation.name)
+    fault = f"INSERT {candidate.kind} {persona.kind == 'anon'}"
+    if relation.name == OBJECTS:
+        bucket = candidate.values.get("bucket_id")
+        whose = f"a file in another user's folder of bucket {bucket}"
+        fault = f"INSERT {bucket}"
+    return Violation(
+        check="rows_are_not_planted",
+        where=subject,
+        fault=fault,
+        message=f"{describe(persona)} can store {whose} ({subject})",
+        case=Case(
+            persona=persona,
+            steps=(trial.insert_step(relation, candidate.values),),
+            expectation=Expectation(kind="succeeds", says="must be refused"),
+            rows=needed_rows(trial, relation, candidate),
+        ),
+        severity=severity,
+        hint=f"compare the owner with auth.uid() in the INSERT policy of {subject}",
+        rank=rank(persona),
+    )

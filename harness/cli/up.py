@@ -93,17 +93,19 @@ async def _serve(
         else:
             await _serve_project(stack, source)
         stack.publish()
+        # Before a word is printed: whoever reads it may stop us at once.
+        told = _stop_signals()
         show_stack(stack.descriptor, output)
         if output == "pretty":
             hint = f"ready in {stack.started_in_s:.2f} s; Ctrl-C stops it"
             click.echo(click.style(hint, dim=True), err=True)
         sys.stdout.flush()
-        await _until_ended(stack)
+        await _until_ended(stack, told)
     return ExitCode.PASSED
 
 
-async def _until_ended(stack: EmbeddedStack) -> None:
-    """Wait for Ctrl-C or ``harness down``; raises when a process ends by itself.
+def _stop_signals() -> asyncio.Event:
+    """Return the event that Ctrl-C or a termination sets.
 
     A second Ctrl-C ends this process at once; the keeper then does the clean-up.
     """
@@ -116,6 +118,11 @@ async def _until_ended(stack: EmbeddedStack) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    return told
+
+
+async def _until_ended(stack: EmbeddedStack, told: asyncio.Event) -> None:
+    """Wait for Ctrl-C or ``harness down``; raises when a process ends by itself."""
     keeper = stack.keeper
     died = {
         asyncio.create_task(keeper.until_gone(name)): name

@@ -26,6 +26,7 @@ from aiohttp import web
 from harness.servers.storage import errors
 from harness.servers.storage.backend import ObjectRef, OpenObject, Staged, StoredBytes
 from harness.servers.storage.names import is_uuid
+from harness.servers.storage.sendfile import send_file
 
 __all__ = ["FileBackend"]
 
@@ -175,6 +176,8 @@ class OpenFile:
         end: int,
     ) -> None:
         """Send a part of the file as the body."""
+        if await send_file(request, response, self.descriptor, start, end):
+            return
         async for chunk in self.chunks(start, end):
             await response.write(chunk)
 

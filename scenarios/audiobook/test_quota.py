@@ -125,7 +125,7 @@ async def test_parallel_uploads_never_exceed_the_limit(
     assert await accounted(sql, nora) == FREE_BYTES - 500
 
 
-@pytest.mark.requirement("AU-04", "AU-14", "AU-32")
+@pytest.mark.requirement("AU-04", "AU-14", "AU-32", "HX-06")
 @pytest.mark.parametrize("seed", range(3))
 async def test_the_account_equals_what_is_stored_after_any_history(
     seed: int, remote: SupabaseAudioStore, nora: Narrator, sql: Sql

@@ -184,7 +184,7 @@ async def test_deleting_an_older_picture_keeps_the_url_of_the_newer(
     assert await profile_url(sql, people.ana) is None
 
 
-@pytest.mark.requirement("CL-26", "CL-27", "CL-39")
+@pytest.mark.requirement("CL-26", "CL-27", "CL-39", "HX-06")
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_url_is_that_of_the_newest_picture_after_any_history(
     seed: int, people: Cast, library_of: LibraryOf, sql: Sql, project: Project

@@ -58,7 +58,7 @@ async def test_missing_prerequisites_are_named(stack: Stack) -> None:
     assert refused.value.file.endswith("_storage_buckets.sql")
 
 
-@pytest.mark.requirement("CL-48", "CL-05", "CL-20")
+@pytest.mark.requirement("CL-48", "CL-05", "CL-20", "HX-02")
 async def test_applying_again_changes_nothing(project: Project, sql: Sql) -> None:
     before = await read_catalog(sql)
     (folder,) = schema_folders(SCENARIO)

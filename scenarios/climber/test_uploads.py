@@ -43,7 +43,7 @@ async def test_a_video_lives_from_upload_over_a_signed_link_to_deletion(
     assert gone.json()["statusCode"] == "404"
 
 
-@pytest.mark.requirement("CL-36", "CL-37", "CL-35")
+@pytest.mark.requirement("CL-36", "CL-37", "CL-35", "HX-04")
 @pytest.mark.parametrize("bucket", list(Bucket))
 async def test_every_bucket_stores_renames_copies_and_deletes(
     bucket: Bucket, people: Cast, library_of: LibraryOf, project: Project

@@ -301,7 +301,7 @@ async def test_each_side_writes_what_is_its_own(
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("WS-30", "WS-32", "WS-05")
+@pytest.mark.requirement("WS-30", "WS-32", "WS-05", "HX-05")
 @pytest.mark.parametrize("sockets", [200, 250, 400])
 async def test_every_socket_of_a_supplier_gets_every_event_once(
     sockets: int, people: Guests, project: Project, sql: Sql

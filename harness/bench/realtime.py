@@ -16,19 +16,13 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from harness.bench.channel_members import TOPIC, JoinPayload, Tally, joined_members
 from harness.bench.registry.measure import measure
 from harness.bench.registry.result import BenchResult
 from harness.db.address import DatabaseAddress
-from harness.errors import StackError
 from harness.load.cpu import CpuMeter, CpuUse
 from harness.load.histogram import LatencyHistogram
 from harness.load.target import Target
-from harness.load.websocket_client import (
-    OP_BINARY,
-    OP_TEXT,
-    WebSocketClient,
-    connect_client,
-)
 from harness.protocols.pgoutput import Relation
 from harness.servers.realtime.tables import load_table
 from harness.servers.realtime.visibility import Claims, Question, VisibilityChecker
@@ -36,7 +30,6 @@ from harness.servers.realtime.visibility import Claims, Question, VisibilityChec
 __all__ = ["run"]
 
 NAME = "realtime"
-DEADLINE_S = 60.0
 MANY = 1000
 SOME = 200
 FEW = 10
@@ -49,10 +42,7 @@ IDLE_S = 3.0
 STAMP = "sent_s"
 PACED_MESSAGES = 100
 PACE_S = 0.02
-CONNECTIONS_AT_ONCE = 50
-TOPIC = "realtime:bench"
 PAYLOAD = orjson.dumps({"n": 1, "text": "x" * 80})
-Payload = Callable[[int], dict[str, Any]]
 SETUP = (
     """create table if not exists public.bench_rows (
         id bigint generated always as identity primary key,
@@ -113,114 +103,6 @@ async def run(target: Target) -> list[BenchResult]:
     ]
 
 
-# Clients ------------------------------------------------------------------------------
-
-
-class Member:
-    """A client that joined one topic; ``on_message`` gets every later payload."""
-
-    __slots__ = ("_live", "_socket", "_wants_changes", "on_message")
-
-    def __init__(self, on_message: Callable[[bytes], None]) -> None:
-        self.on_message = on_message
-        self._socket: WebSocketClient | None = None
-        self._live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wants_changes = False
-
-    async def join(self, url: str, topic: str, **payload: Any) -> None:
-        """Connect and join; returns once the channel is live."""
-        self._socket = await connect_client(url, self._on_frame, self._on_lost)
-        config = payload.setdefault("config", {})
-        self._wants_changes = bool(config.get("postgres_changes"))
-        message = orjson.dumps(["1", "1", topic, "phx_join", payload])
-        self._socket.send(OP_TEXT, message)
-        await self._live
-
-    def broadcast(self, topic: str, payload: bytes) -> None:
-        """Push one binary broadcast."""
-        names = (b"1", b"2", topic.encode(), b"e", b"")
-        head = bytes((3, *map(len, names), 1))
-        assert self._socket is not None
-        self._socket.send(OP_BINARY, b"".join((head, *names, payload)))
-
-    def close(self) -> None:
-        """Leave."""
-        if self._socket is not None:
-            self._socket.close()
-
-    def _on_frame(self, opcode: int, payload: bytes) -> None:
-        if self._live.done():
-            self.on_message(payload)
-            return
-        _, _, _, event, body = orjson.loads(payload)
-        if body.get("status") == "error":
-            self._live.set_exception(StackError(str(body), service=NAME))
-        elif event == ("system" if self._wants_changes else "phx_reply"):
-            self._live.set_result(None)
-
-    def _on_lost(self, code: int) -> None:
-        if not self._live.done():
-            lost = StackError(f"connection lost with code {code}", service=NAME)
-            self._live.set_exception(lost)
-
-
-class Tally:
-    """Counts messages of all members; :meth:`reach` waits for a number of them.
-
-    ``read`` is called with each message as well.
-    """
-
-    def __init__(self, read: Callable[[bytes], None] | None = None) -> None:
-        self.count = 0
-        self._read = read
-        self._goal = 0
-        self._reached = asyncio.Event()
-
-    def add(self, payload: bytes) -> None:
-        """Count one message."""
-        self.count += 1
-        if self._read is not None:
-            self._read(payload)
-        if self.count == self._goal:
-            self._reached.set()
-
-    async def reach(self, goal: int) -> None:
-        """Wait until ``goal`` messages were counted; raises when they do not come."""
-        self._goal = goal
-        self._reached.clear()
-        if self.count >= goal:
-            return
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await self._reached.wait()
-        except TimeoutError as exc:
-            message = f"{goal - self.count} of {goal} messages did not come"
-            raise StackError(message, service=NAME) from exc
-
-
-@asynccontextmanager
-async def _members(
-    target: Target,
-    count: int,
-    on_message: Callable[[bytes], None],
-    payload: Payload | None = None,
-) -> AsyncIterator[list[Member]]:
-    members = [Member(on_message) for _ in range(count)]
-    limit = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
-
-    async def join(index: int) -> None:
-        async with limit:
-            arguments = (payload or _anonymous)(index)
-            await members[index].join(target.websocket_url(), TOPIC, **arguments)
-
-    try:
-        await asyncio.gather(*map(join, range(count)))
-        yield members
-    finally:
-        for member in members:
-            member.close()
-
-
 def _user_id(index: int) -> str:
     return str(UUID(int=index + 1))
 
@@ -229,7 +111,7 @@ def _anonymous(index: int) -> dict[str, Any]:
     return {}
 
 
-def _as_user(target: Target, **config: Any) -> Payload:
+def _as_user(target: Target, **config: Any) -> JoinPayload:
     tokens: dict[int, str] = {}
 
     def payload(index: int) -> dict[str, Any]:
@@ -247,7 +129,7 @@ async def _fan_out(
     target: Target, subscribers: int, *, goal_us: float = 0.0, reference: str
 ) -> BenchResult:
     tally = Tally()
-    async with _members(target, subscribers, tally.add) as members:
+    async with joined_members(target, subscribers, tally.add) as members:
         senders = members[:IN_FLIGHT]
         rounds = DELIVERIES // (subscribers * IN_FLIGHT)
 
@@ -274,7 +156,7 @@ async def _fan_out(
 async def _paced(target: Target, subscribers: int, *, reference: str) -> BenchResult:
     latencies = LatencyHistogram()
     tally = Tally(_timed(latencies))
-    async with _members(target, subscribers, tally.add) as members:
+    async with joined_members(target, subscribers, tally.add) as members:
         meter = CpuMeter(target)
         async for number in _pace(PACED_MESSAGES):
             members[number % FEW].broadcast(TOPIC, _stamped())
@@ -292,7 +174,7 @@ async def _stored_broadcasts(target: Target, database: DatabaseAddress) -> Bench
     tally = Tally(_timed(latencies))
     private = _as_user(target, private=True)
     async with (
-        _members(target, SOME, tally.add, private),
+        joined_members(target, SOME, tally.add, private),
         _connected(database) as connection,
     ):
         meter = CpuMeter(target)
@@ -321,7 +203,7 @@ async def _joins(
         payload(index)  # tokens are minted before the clock runs
 
     async def action() -> int:
-        async with _members(target, MANY, lambda _: None, payload):
+        async with joined_members(target, MANY, lambda _: None, payload):
             return MANY
 
     return await measure(
@@ -336,8 +218,10 @@ async def _joins(
 
 
 async def _memory(target: Target) -> BenchResult:
+    async with joined_members(target, FEW, lambda _: None):
+        pass  # what the service needs once is not counted
     before = CpuMeter(target).read()
-    async with _members(target, MANY, lambda _: None):
+    async with joined_members(target, MANY, lambda _: None):
         meter = CpuMeter(target)
         await asyncio.sleep(IDLE_S)
         idle = meter.read()
@@ -366,7 +250,7 @@ async def _change_latency(
     tally = Tally(_timed(latencies))
     watching = _as_user(target, postgres_changes=[WATCH])
     async with (
-        _members(target, subscribers, tally.add, watching),
+        joined_members(target, subscribers, tally.add, watching),
         _connected(database) as connection,
     ):
         meter = CpuMeter(target)
@@ -394,7 +278,7 @@ async def _change_rate(
     tally = Tally()
     watching = _as_user(target, postgres_changes=[WATCH])
     async with (
-        _members(target, subscribers, tally.add, watching),
+        joined_members(target, subscribers, tally.add, watching),
         _connected(database) as connection,
     ):
 

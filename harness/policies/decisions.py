@@ -208,15 +208,11 @@ async def _row_by_row(
     """Ask for each row alone; a constraint that refuses comes after the policies."""
     command = statement.split(" ", 1)[0].upper()
     asked = [(row, row_filter(relation, row)) for row in rows]
-    attempts = [
-        Attempt(
-            persona=persona,
-            commands=(f"{statement} where {condition}",),
-            settings=statement_settings(relation.name, command),
-        )
-        for _, condition in asked
-    ]
-    answers = await prober.attempt_all(attempts)
+    answers = await prober.attempt_each(
+        persona,
+        [f"{statement} where {condition}" for _, condition in asked],
+        statement_settings(relation.name, command),
+    )
     return frozenset(
         row.at
         for (row, _), answer in zip(asked, answers, strict=True)

@@ -23,6 +23,9 @@ async def insert_all(
     trial: Trial, persona: Persona, relation: Relation, candidates: list[Candidate]
 ) -> list[Answer]:
     """Try to insert every candidate, each undone before the next."""
+    if not any(candidate.aside for candidate in candidates):
+        rows = [candidate.values for candidate in candidates]
+        return await trial.prober.attempt_rows(persona, relation.name, rows)
     return await trial.prober.attempt_all(
         [
             Attempt(

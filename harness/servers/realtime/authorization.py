@@ -208,11 +208,29 @@ async def _probe(
     batch: list[_Request],
     timeout_s: float,
 ) -> list[set[str]]:
-    await _prepare(connection)
+    try:
+        rows = await _probe_rows(connection, kind, batch, timeout_s)
+    except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
+        # The functions go with their session: this one has none yet.
+        await connection.execute(READ_SQL)
+        await connection.execute(WRITE_SQL)
+        rows = await _probe_rows(connection, kind, batch, timeout_s)
+    answers: list[set[str]] = [set() for _ in batch]
+    for who, extension in rows:
+        answers[who - 1].add(extension)
+    return answers
+
+
+async def _probe_rows(
+    connection: asyncpg.Connection[asyncpg.Record],
+    kind: str,
+    batch: list[_Request],
+    timeout_s: float,
+) -> list[asyncpg.Record]:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        rows = await connection.fetch(
+        rows: list[asyncpg.Record] = await connection.fetch(
             f"select who, extension from pg_temp.realtime_{kind}"
             "($1, $2, $3, $4, $5, $6)",
             [request.identity.role for request in batch],
@@ -225,16 +243,7 @@ async def _probe(
         )
     finally:
         await transaction.rollback()
-    answers: list[set[str]] = [set() for _ in batch]
-    for who, extension in rows:
-        answers[who - 1].add(extension)
-    return answers
-
-
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    if await connection.fetchval("select to_regproc('pg_temp.realtime_write') is null"):
-        await connection.execute(READ_SQL)
-        await connection.execute(WRITE_SQL)
+    return rows
 
 
 def _settle(request: _Request, found: set[str]) -> None:

@@ -73,6 +73,7 @@ class ReplicationStream:
         self._sink = sink
         self._decoder = Decoder()
         self._connection: PGconn | None = None
+        self._descriptor = -1
         self._begin = Begin(0, 0, 0)
         self._received_lsn = 0
         self._paused = False
@@ -92,34 +93,39 @@ class ReplicationStream:
             raise ReplicationError(message, service="realtime")
         connection.nonblocking = 1
         self._connection = connection
-        slot = SLOT_PREFIX + secrets.token_hex(6)
+        # Once the connection is lost, libpq does not tell its descriptor any more.
+        self._descriptor = connection.socket
         try:
-            await self._command(
-                f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput"
-                " (SNAPSHOT 'nothing')",
-                pq.ExecStatus.TUPLES_OK,
-            )
-            names = ",".join(
-                '"' + n.replace('"', '""') + '"' for n in self.publications
-            )
-            quoted = names.replace("'", "''")
-            await self._command(
-                f"START_REPLICATION SLOT {slot} LOGICAL 0/0"
-                f" (proto_version '1', publication_names '{quoted}')",
-                pq.ExecStatus.COPY_BOTH,
-            )
+            await self._start_streaming(SLOT_PREFIX + secrets.token_hex(6))
+        except OperationalError as exc:
+            self.close()
+            raise ReplicationError(str(exc), service="realtime") from exc
         except BaseException:
             self.close()
             raise
-        self._loop.add_reader(connection.socket, self._read)
+        self._loop.add_reader(self._descriptor, self._read)
         # Messages may have come along with the answer to the command.
         self._loop.call_soon(self._read)
+
+    async def _start_streaming(self, slot: str) -> None:
+        await self._command(
+            f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput"
+            " (SNAPSHOT 'nothing')",
+            pq.ExecStatus.TUPLES_OK,
+        )
+        names = ",".join('"' + n.replace('"', '""') + '"' for n in self.publications)
+        quoted = names.replace("'", "''")
+        await self._command(
+            f"START_REPLICATION SLOT {slot} LOGICAL 0/0"
+            f" (proto_version '1', publication_names '{quoted}')",
+            pq.ExecStatus.COPY_BOTH,
+        )
 
     def close(self) -> None:
         """Disconnect; the slot goes with the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._loop.remove_reader(connection.socket)
+            self._loop.remove_reader(self._descriptor)
             connection.finish()
 
     @property
@@ -131,13 +137,13 @@ class ReplicationStream:
         """Leave what comes with PostgreSQL for now."""
         if not self._paused and self._connection is not None:
             self._paused = True
-            self._loop.remove_reader(self._connection.socket)
+            self._loop.remove_reader(self._descriptor)
 
     def resume(self) -> None:
         """Go on reading."""
         if self._paused and self._connection is not None:
             self._paused = False
-            self._loop.add_reader(self._connection.socket, self._read)
+            self._loop.add_reader(self._descriptor, self._read)
             self._loop.call_soon(self._read)
 
     def confirm(self, unix_s: float) -> None:
@@ -159,7 +165,7 @@ class ReplicationStream:
         connection.send_query(command.encode())
         connection.flush()
         while connection.is_busy():
-            await self._readable(connection.socket)
+            await self._readable()
             connection.consume_input()
         result = connection.get_result()
         if result is None or result.status != wanted:
@@ -169,18 +175,18 @@ class ReplicationStream:
             while connection.get_result() is not None:
                 pass
 
-    async def _readable(self, descriptor: int) -> None:
+    async def _readable(self) -> None:
         ready = self._loop.create_future()
 
         def wake() -> None:
             if not ready.done():
                 ready.set_result(None)
 
-        self._loop.add_reader(descriptor, wake)
+        self._loop.add_reader(self._descriptor, wake)
         try:
             await ready
         finally:
-            self._loop.remove_reader(descriptor)
+            self._loop.remove_reader(self._descriptor)
 
     def _read(self) -> None:
         connection = self._connection

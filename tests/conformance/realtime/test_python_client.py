@@ -138,3 +138,26 @@ async def test_changes_arrive_with_row_security(
     change = (await received(changes))["data"]
     assert change["record"] == {"id": 3, "owner": owner, "title": "mine"}
     assert changes.empty()
+
+
+async def test_private_channel_token_and_http_send(
+    server: RealtimeServer, connect: Connect
+) -> None:
+    await server.sql(
+        "create policy hear on realtime.messages for select to authenticated"
+        " using (true)",
+        "create policy speak on realtime.messages for insert to authenticated"
+        " with check (true)",
+    )
+    config: Any = {"config": {"broadcast": None, "presence": None, "private": True}}
+    stranger = (await connect()).channel("club", config)
+    assert await subscribe(stranger) is not RealtimeSubscribeStates.SUBSCRIBED
+    client = await connect()
+    await client.set_auth(server.token(sub="11111111-1111-1111-1111-111111111111"))
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    member = client.channel("club", config).on_broadcast("*", heard.put_nowait)
+    assert await subscribe(member) is RealtimeSubscribeStates.SUBSCRIBED
+    await member.http_send("over-http", {"n": 1})
+    assert (await received(heard))["payload"] == {"n": 1}
+    await server.sql("select realtime.send('{\"n\": 2}', 'stored', 'club')")
+    assert (await received(heard))["payload"]["n"] == 2

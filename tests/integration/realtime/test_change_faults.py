@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
+from harness.db.cluster import Cluster
+from harness.db.discovery import PostgresInstallation
+from harness.db.schema_files import Schema
+from harness.db.templates import TemplateStore
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import TIMEOUT_S, Wire
@@ -302,3 +310,47 @@ async def test_stopped_service_leaves_no_session_behind(serve: Serve) -> None:
         await until(lambda: connection.fetchval(slots, server.database.dbname))
     finally:
         await connection.close()
+
+
+@pytest.mark.slow
+async def test_crash_of_postgres_is_survived_and_told(
+    postgres_installation: PostgresInstallation,
+    platform_schema: Schema,
+    tmp_path: Path,
+) -> None:
+    with Cluster.start(postgres_installation) as cluster:
+        async with TemplateStore(cluster.address()) as store:
+            template = await store.template((platform_schema,))
+            address = store.address(await store.clone(template))
+        async with RealtimeServer(address, tmp_path) as server:
+            await make(server, "id int primary key")
+            async with Wire(server) as wire, Wire(server) as public:
+                await wire.watch(TOPIC, ALL)
+                await public.join("realtime:public", broadcast={"ack": True})
+                await crash(server)
+                broadcast = {"type": "broadcast", "event": "e", "payload": {}}
+                reply = await public.ask("realtime:public", "broadcast", broadcast)
+                assert reply["status"] == "ok"
+                lost = (await wire.expect(event="system")).payload
+                assert "may be missing" in lost["message"]
+                await wire.expect(event="system")
+                await server.sql("insert into t values (2)")
+                assert (await wire.change())["record"] == {"id": 2}
+
+
+async def crash(server: RealtimeServer) -> None:
+    """Kill a session as a crash would: PostgreSQL ends all others and recovers."""
+    arguments = server.database.connect_args("supabase_admin")
+    connection = await asyncpg.connect(**arguments)
+    pid = await connection.fetchval("select pg_backend_pid()")
+    os.kill(pid, signal.SIGKILL)
+    await until(connection.is_closed)
+
+    async def answers() -> bool:
+        try:
+            await server.sql("select 1")
+        except (OSError, asyncpg.PostgresError):
+            return False
+        return True
+
+    await until(answers)

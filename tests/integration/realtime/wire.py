@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.integration.realtime.server import RealtimeServer
 
-TIMEOUT_S = 8.0
+TIMEOUT_S = 20.0
 
 
 class Received(NamedTuple):

@@ -100,6 +100,9 @@ class Stager:
                     await sink.add(chunk)
             if expected_sha256 and sha256.hexdigest() != expected_sha256:
                 raise errors.content_sha256_mismatch()
+        except OSError as exc:
+            path.unlink(missing_ok=True)
+            raise errors.disk_error(exc) from exc
         except BaseException:
             path.unlink(missing_ok=True)
             raise

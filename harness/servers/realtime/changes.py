@@ -53,6 +53,7 @@ class _Emptied(NamedTuple):
     """A truncated table, in its place among the changes."""
 
     relation: Relation
+    commit_lsn: int
 
 
 class ChangeFeed:
@@ -186,7 +187,7 @@ class ChangeFeed:
         self._last_commit_us = begin.commit_us
         for relation in truncate.relations:
             if self.registry.watchers(relation.schema, relation.name):
-                self._queue.append(_Emptied(relation))
+                self._queue.append(_Emptied(relation, begin.final_lsn))
 
     def turn_ended(self) -> None:
         """Wake the delivery."""
@@ -229,7 +230,7 @@ class ChangeFeed:
         first = self._queue[0]
         if isinstance(first, _Emptied):
             self._queue.popleft()
-            self._announce_truncate(first.relation)
+            self._announce_truncate(first)
             return
         items: list[Item] = []
         while self._queue and len(items) < MAX_BATCH:
@@ -334,11 +335,14 @@ class ChangeFeed:
         text = f"{TOO_MANY_CHANGES}: {count} changes were not delivered"
         channel.system("error", EXTENSION, text)
 
-    def _announce_truncate(self, relation: Relation) -> None:
+    def _announce_truncate(self, emptied: _Emptied) -> None:
+        relation = emptied.relation
         text = f"{relation.schema}.{relation.name} was truncated"
         watchers = self.registry.watchers(relation.schema, relation.name)
         for subscription in watchers.subscriptions():
-            subscription.channel.system("ok", EXTENSION, text)
+            # What was committed before a subscription is none of its affair.
+            if subscription.since_lsn < emptied.commit_lsn <= subscription.until_lsn:
+                subscription.channel.system("ok", EXTENSION, text)
 
 
 def _all_lost(watchers: TableWatchers, count: int, reason: str) -> list[Letter]:

@@ -137,7 +137,9 @@ class Intents:
             with suppress(asyncio.CancelledError):
                 await self._sweeping
         if self._flushing is not None:
-            await self._flushing
+            self._flushing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._flushing
         try:
             await self._flush()
         except StorageError as exc:

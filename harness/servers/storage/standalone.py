@@ -23,7 +23,7 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from harness.clock import Clock, SystemClock
+from harness.clock import Clock, ManualClock, SystemClock
 from harness.db.address import DatabaseAddress
 from harness.errors import StackError
 from harness.protocols.jwt import ProjectKeys, mint
@@ -117,6 +117,11 @@ class StandaloneStorage:
     def token(self, sub: str = "", *, role: str = "authenticated") -> str:
         """Return a token of a user, or of a role."""
         return mint_token(self.keys, sub, role)
+
+    def advance(self, clock: ManualClock, seconds: float) -> None:
+        """Move the clock that this server was given, in the server's thread."""
+        moving = clock.advance(seconds)
+        asyncio.run_coroutine_threadsafe(moving, self._loop).result(STOP_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -206,7 +206,7 @@ class _Planner:
         if meaning.user:
             return self._user(scope, clan)
         if MIME_WORDS.search(parameter.name):
-            return self._by_type(parameter)
+            return "text/html" if turn == 2 else self._by_type(parameter)
         if meaning.column is not None:
             found = self._column(parameter, meaning.column, scope, clan, turn)
             if found is not None:

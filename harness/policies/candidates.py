@@ -14,7 +14,7 @@ from harness.db.catalog import Relation, quote_identifier
 from harness.policies.ownership import Parent, Part, TableOwnership
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS
 from harness.policies.storage_paths import OBJECTS, bucket_folders
 from harness.policies.trial import Trial
 from harness.policies.values import literal

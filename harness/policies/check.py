@@ -44,6 +44,11 @@ from harness.policies.population import (
     tables_without_rows,
 )
 from harness.policies.probing import Prober
+from harness.policies.properties_grants import (
+    replica_identities_serve_publications,
+    tables_are_not_truncated,
+    updates_reach_rows_that_are_seen,
+)
 from harness.policies.properties_inserts import rows_are_not_planted
 from harness.policies.properties_powers import own_powers_are_not_raised
 from harness.policies.properties_realtime import topics_reach_only_their_own
@@ -53,6 +58,11 @@ from harness.policies.properties_shared import (
     views_reveal_nothing_hidden,
 )
 from harness.policies.properties_smoke import legitimate_actions_succeed
+from harness.policies.properties_storage import (
+    buckets_are_closed_until_a_policy_names_them,
+    private_sharing_is_not_public,
+    stored_files_can_be_read_back,
+)
 from harness.policies.rules import RuleSet, declared_rules_hold
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
 from harness.policies.shadowing import functions_resist_shadowing
@@ -76,6 +86,7 @@ PROPERTIES: tuple[Property, ...] = (
     rows.others_rows_are_not_changed,
     rows.others_rows_are_not_read,
     rows.anonymous_may_no_more_than_signed_in,
+    tables_are_not_truncated,
     shared_rows_are_kept_by_their_keepers,
     partitions_are_guarded_like_their_table,
     views_reveal_nothing_hidden,
@@ -83,6 +94,11 @@ PROPERTIES: tuple[Property, ...] = (
     rows_are_not_planted,
     updates.rows_are_not_handed_over,
     updates.moves_stay_within_insert_rights,
+    buckets_are_closed_until_a_policy_names_them,
+    private_sharing_is_not_public,
+    stored_files_can_be_read_back,
+    updates_reach_rows_that_are_seen,
+    replica_identities_serve_publications,
     legitimate_actions_succeed,
     functions.functions_work,
     functions.functions_change_nothing_of_others,

@@ -8,18 +8,16 @@ leaf that decided both ways is covered (masking MC/DC).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import asyncpg
 import orjson
 from pglast import enums
 
-from harness.db.catalog import Policy
-from harness.policies.personas import Persona
+from harness.db.catalog import Name, Policy
 from harness.policies.syntax import Tree, ast, deparse, parse_condition
 from harness.policies.trial import Judgement, Trial
-from harness.policies.values import literal
 
 __all__ = [
     "ConditionCoverage",
@@ -61,61 +59,63 @@ class ExpressionCoverage:
 
 async def measure_coverage(trial: Trial) -> list[ExpressionCoverage]:
     """Return the coverage of every policy expression in a trial's world."""
-    return [
-        await _measure(trial, policy, clause, text)
+    measured = [
+        _Expression(policy, clause, text)
         for policy in trial.catalog.policies
         for clause, text in (("using", policy.using), ("check", policy.check))
         if text and trial.population.of(policy.table)
     ]
+    for table in {expression.policy.table: None for expression in measured}:
+        await _measure(trial, table, [e for e in measured if e.policy.table == table])
+    return [expression.coverage for expression in measured]
+
+
+class _Expression:
+    """One clause of a policy, split into its leaves."""
+
+    def __init__(self, policy: Policy, clause: str, text: str) -> None:
+        self.policy = policy
+        self.coverage = ExpressionCoverage(policy, clause, text)
+        self.node = parse_condition(text)
+        found = [] if self.node is None else list(leaves(self.node))
+        self.coverage.conditions = [ConditionCoverage(deparse(leaf)) for leaf in found]
+
+    @property
+    def truths(self) -> str:
+        """The SQL array of the truths of the leaves."""
+        return ", ".join(f"({c.sql})::boolean" for c in self.coverage.conditions)
 
 
 async def _measure(
-    trial: Trial, policy: Policy, clause: str, text: str
-) -> ExpressionCoverage:
-    coverage = ExpressionCoverage(policy, clause, text)
-    node = parse_condition(text)
-    if node is None:
-        return coverage
-    found = list(leaves(node))
-    coverage.conditions = [ConditionCoverage(deparse(leaf)) for leaf in found]
-    for persona in trial.personas:
-        if policy.roles and persona.role not in policy.roles:
-            continue
-        try:
-            vectors = await _vectors(trial, policy, persona, found)
-        except asyncpg.PostgresError as exc:
-            # A condition on its own may raise where the whole is guarded; a policy
-            # that raises as a whole is told by policies_answer_without_error.
-            coverage.raised = str(exc)
-            return coverage
-        for vector in vectors:
-            _record(coverage, node, found, vector)
-    return coverage
-
-
-async def _vectors(
-    trial: Trial, policy: Policy, persona: Persona, found: Sequence[Tree]
-) -> list[Vector]:
-    """Return the different truths of the leaves over all rows, as ``persona``."""
-    columns = ", ".join(f"({deparse(leaf)})::boolean" for leaf in found)
-    claims = (
-        f"set_config('request.jwt.claims', {literal(persona.claims_json)}, true),"
-        f" set_config('request.jwt.claim.sub', {literal(persona.sub)}, true)"
+    trial: Trial, table: Name, expressions: Sequence[_Expression]
+) -> None:
+    """Ask for the truths of all leaves over all rows, for all personas at once."""
+    personas = trial.personas
+    found = await trial.prober.connection.fetchval(
+        "select harness_probe.truths($1, $2, $3::text::jsonb)",
+        table.sql,
+        [expression.truths or "null" for expression in expressions],
+        orjson.dumps(
+            [{"claims": p.claims_json, "sub": p.sub} for p in personas]
+        ).decode(),
     )
-    connection = trial.prober.connection
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        await connection.execute("set local search_path = public, extensions")
-        await connection.fetch(f"select {claims}")
-        rows = await connection.fetch(
-            f"select distinct jsonb_build_array({columns})::text as truths"
-            f" from {policy.table.sql}"
-        )
-    finally:
-        await transaction.rollback()
-    trial.prober.decisions += len(trial.population.of(policy.table))
-    return [tuple(orjson.loads(row["truths"])) for row in rows]
+    rows = len(trial.population.of(table))
+    trial.prober.decisions += rows * len(personas) * len(expressions)
+    for persona, answers in zip(personas, orjson.loads(found), strict=True):
+        for expression, answer in zip(expressions, answers, strict=True):
+            roles = expression.policy.roles
+            if not roles or persona.role in roles:
+                _take(expression, answer)
+
+
+def _take(expression: _Expression, answer: Mapping[str, Any]) -> None:
+    # A condition on its own may raise where the whole is guarded; a policy that raises
+    # as a whole is told by policies_answer_without_error.
+    if answer.get("raised"):
+        expression.coverage.raised = answer["raised"]
+    elif expression.node is not None:
+        for vector in answer["vectors"]:
+            _record(expression.coverage, expression.node, tuple(vector))
 
 
 def leaves(node: Tree) -> Iterator[Tree]:
@@ -140,9 +140,7 @@ def evaluate(node: Tree, truths: Iterator[Truth]) -> Truth:
     return None if None in parts else not short
 
 
-def _record(
-    coverage: ExpressionCoverage, node: Tree, found: Sequence[Tree], vector: Vector
-) -> None:
+def _record(coverage: ExpressionCoverage, node: Tree, vector: Vector) -> None:
     outcome = evaluate(node, iter(vector)) is True
     coverage.admitted |= outcome
     coverage.refused |= not outcome

@@ -20,12 +20,22 @@ from harness.db.sessions import claim_settings
 from harness.policies.personas import Persona
 from harness.policies.values import literal
 
-__all__ = ["Answer", "Attempt", "Prober", "install_probes"]
+__all__ = [
+    "WITHOUT_TRIGGERS",
+    "WITH_TRIGGERS",
+    "Answer",
+    "Attempt",
+    "Prober",
+    "install_probes",
+]
 
 DEFAULT_STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 1_000
 STATEMENT_TIMEOUT = "57014"
 WORTH_PREPARING = 8
+# Triggers and foreign keys off, for what a probe prepares as superuser.
+WITHOUT_TRIGGERS = "set local session_replication_role = replica"
+WITH_TRIGGERS = "set local session_replication_role = origin"
 
 PROBES = """
 create schema if not exists harness_probe;
@@ -161,6 +171,36 @@ begin
   perform set_config('request.jwt.claims', '', true),
           set_config('request.jwt.claim.sub', '', true);
   return failures;
+end $$;
+
+create or replace function harness_probe.truths(
+  p_table text, p_lists text[], p_personas jsonb) returns jsonb
+language plpgsql as $$
+declare
+  persona jsonb;
+  list text;
+  vectors jsonb;
+  answers jsonb[];
+  all_answers jsonb[] := '{}';
+begin
+  perform set_config('search_path', 'public, extensions', true);
+  for persona in select jsonb_array_elements(p_personas) loop
+    perform set_config('request.jwt.claims', persona ->> 'claims', true),
+            set_config('request.jwt.claim.sub', persona ->> 'sub', true);
+    answers := '{}';
+    foreach list in array p_lists loop
+      begin
+        execute format('select coalesce(jsonb_agg(v), ''[]'') from'
+          ' (select distinct jsonb_build_array(%s) as v from %s) s', list, p_table)
+          into vectors;
+        answers := answers || jsonb_build_object('vectors', vectors);
+      exception when others then
+        answers := answers || jsonb_build_object('raised', sqlerrm);
+      end;
+    end loop;
+    all_answers := all_answers || to_jsonb(answers);
+  end loop;
+  return to_jsonb(all_answers);
 end $$;
 
 create or replace function harness_probe.changed() returns jsonb

@@ -15,7 +15,7 @@ from harness.policies.calls import Call, callable_functions, plan_calls
 from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
 from harness.policies.personas import Persona
-from harness.policies.population import as_text
+from harness.policies.population import StoredRow, as_text
 from harness.policies.probing import Answer, Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.properties_smoke import is_programming_error
@@ -50,13 +50,13 @@ class Called:
         """Yield what the (repaired) call changed."""
         return changes_of(trial, self.answer.seen or {})
 
-    def case(self, expectation: Expectation) -> Case:
+    def case(self, expectation: Expectation, rows: tuple[StoredRow, ...] = ()) -> Case:
         """Return the case of this call."""
         return Case(
             persona=self.persona,
             steps=(self.call.step,),
             expectation=expectation,
-            rows=self.call.about,
+            rows=(*self.call.about, *rows),
             repairs=self.repairs.statements,
             settings=self.repairs.settings,
         )
@@ -143,7 +143,7 @@ async def functions_change_nothing_of_others(trial: Trial) -> Judgement:
     """Functions change no row of anybody but their caller."""
     judgement = Judgement()
     for called in await call_functions(trial):
-        if not called.answer.ok or called.call.scope != "foreign":
+        if not called.answer.ok:
             continue
         change = next(
             (c for c in called.changes(trial) if _hurts(trial, called, c)), None
@@ -160,6 +160,8 @@ def _hurts(trial: Trial, called: Called, change: Change) -> bool:
     if change.stored is not None:
         clan = change.stored.clan
         return bool(clan) and clan != called.persona.clan
+    if called.call.scope == "own":
+        return False
     text = " ".join(leaves(dict(change.after or {})))
     named = {u.clan for u in trial.population.world.cast.users if u.id in text}
     return bool(named) and called.persona.clan not in named
@@ -171,21 +173,24 @@ def _meddling(trial: Trial, called: Called, change: Change) -> Violation:
     what = f"rows of {change.table}"
     if change.kind == "update":
         what += f" ({', '.join(change.columns)})"
-    victim = trial.population.world.cast.clan(called.call.victim)[0].name
+    named = trial.population.world.cast.clan(called.call.victim)
+    victim = named[0].name if named else "others"
+    asked = f"calls {function.name} for {victim}" if named else f"calls {function.name}"
     return Violation(
         check="functions_change_nothing_of_others",
         where=function.signature,
         fault="changes rows of others",
         message=(
-            f"{describe(called.persona)} calls {function.name} for {victim} and it"
-            f" {verb} {what}"
+            f"{describe(called.persona)} {asked} and it {verb} {what}"
+            + ("" if named else " of others")
         ),
         case=called.case(
             Expectation(
                 kind="observed",
                 query=_observation(trial, change),
                 says=f"must change nothing of {victim}",
-            )
+            ),
+            (change.stored,) if change.stored is not None else (),
         ),
         severity="critical",
         note=called.note(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from harness.db.catalog import Relation
 from harness.policies.candidates import (
     Candidate,
@@ -20,6 +22,9 @@ __all__ = [
     "rows_are_not_planted",
 ]
 
+# How many rows of a kind are looked at from all sides before they count as harmless.
+MAX_LOOKS = 2
+
 
 async def rows_are_not_planted(trial: Trial) -> Judgement:
     """Nobody stores a row that is another's, or that hangs on another's hidden row."""
@@ -30,8 +35,13 @@ async def rows_are_not_planted(trial: Trial) -> Judgement:
                 continue
             candidates = list(foreign_candidates(trial, persona, relation))
             answers = await insert_all(trial, persona, relation, candidates)
+            looked: Counter[tuple[str, object]] = Counter()
             for candidate, answer in zip(candidates, answers, strict=True):
-                if answer.ok and await _is_planted(trial, persona, relation, candidate):
+                kind = (candidate.kind, candidate.parent)
+                if not answer.ok or looked[kind] >= MAX_LOOKS:
+                    continue
+                looked[kind] += 1
+                if await _is_planted(trial, persona, relation, candidate):
                     judgement.violations.append(
                         _planting(trial, persona, relation, candidate)
                     )

@@ -14,9 +14,8 @@ from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.ownership import Part
 from harness.policies.personas import TIER_WORDS, Persona
 from harness.policies.population import StoredRow, insert_statement
-from harness.policies.probing import Attempt
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
 from harness.policies.witness import describe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.db.catalog import Relation
@@ -10,9 +10,10 @@ from harness.policies.candidates import (
     row_owners,
 )
 from harness.policies.cases import Case, Expectation, Step, Violation
+from harness.policies.decisions import row_filter, statement_settings
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Attempt
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.sights import concerns_others, is_hidden, own_place
 from harness.policies.storage_paths import OBJECTS
@@ -175,10 +176,24 @@ def _takings(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Mov
         for column in owned.owners:
             if _changeable(relation, persona, column):
                 yield Move(row, {column: persona.sub}, f"take rows of {relation.name}")
+        if relation.name == OBJECTS:
+            yield from _taken_objects(trial, persona, row)
+            continue
         changes = own_place(trial, persona, relation)
         movable = all(_changeable(relation, persona, c) for c in changes)
         if changes and movable:
             yield Move(row, changes, f"take rows of {relation.name}")
+
+
+def _taken_objects(trial: Trial, persona: Persona, row: StoredRow) -> Iterator[Move]:
+    """Yield a rename of another's object into a folder of one's own."""
+    for own in trial.population.owned_by(OBJECTS, persona.clan or "?"):
+        folder, _, _ = (own.text("name") or "").rpartition("/")
+        if folder and own.text("bucket_id") == row.text("bucket_id"):
+            extension = (row.text("name") or "").rpartition(".")[2]
+            name = f"{folder}/taken.{extension}"
+            yield Move(row, {"name": name}, "move another user's files to their own")
+            return
 
 
 def _changeable(relation: Relation, persona: Persona, column: str) -> bool:
@@ -194,12 +209,15 @@ async def _successful(
 ) -> list[Move]:
     """Return the moves that work, by key or (seen by no SELECT policy) blindly."""
     both = [replace(move, blind=blind) for move in moves for blind in (False, True)]
+    apart = _apart(trial, relation)
     answers = await trial.prober.attempt_all(
         [
             Attempt(
                 persona=persona,
                 commands=(move.step(trial, relation).sql,),
                 observe=f"select to_jsonb({_reached(relation, move)})",
+                setup=apart(move.row) if move.blind else (),
+                settings=statement_settings(relation.name, "UPDATE"),
             )
             for move in both
         ]
@@ -209,6 +227,22 @@ async def _successful(
         if answer.ok and answer.counts[-1] > 0 and answer.seen is True:
             worked.setdefault(index // 2, move)
     return list(worked.values())
+
+
+def _apart(trial: Trial, relation: Relation) -> Callable[[StoredRow], tuple[str, ...]]:
+    """Return how to leave one row alone, so that a blind UPDATE meets no other.
+
+    Rows that policies look up stay.
+    """
+    if relation.name in trial.mined.helper_tables:
+        return lambda row: ()
+
+    def others_gone(row: StoredRow) -> tuple[str, ...]:
+        kept = row_filter(relation, row)
+        gone = f"delete from {relation.name.sql} where not ({kept})"
+        return (WITHOUT_TRIGGERS, gone, WITH_TRIGGERS)
+
+    return others_gone
 
 
 def _reached(relation: Relation, move: Move) -> str:

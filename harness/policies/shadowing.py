@@ -8,13 +8,17 @@ owner.  The attack is carried out; nothing is judged by reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.db.catalog import Function, Name, Relation
+from harness.db.catalog import Function, Name, Relation, quote_identifier
 from harness.policies.calls import callable_functions, plan_calls
+from harness.policies.candidates import own_candidates
 from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.comparisons import read_body
+from harness.policies.inserting import inserting
 from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
 from harness.policies.properties_rows import rank
 from harness.policies.repairs import attempt_repaired
 from harness.policies.shrinking import case_attempt
@@ -24,6 +28,7 @@ from harness.policies.witness import describe
 __all__ = ["functions_resist_shadowing"]
 
 CAUGHT = "harness.caught"
+MAX_CALLS = 3
 NOTE_TRIGGER = """
   create function pg_temp.caught() returns trigger language plpgsql as $catch$
   begin
@@ -57,7 +62,7 @@ class Shadow:
         """The statement that puts it there."""
         name = self.relation.name.name
         if self.written:
-            columns = ", ".join(f"{c.sql} {c.type}" for c in self.relation.columns)
+            columns = ", ".join(self._columns())
             body = NOTE_TRIGGER.format(caught=CAUGHT, table=name, columns=columns)
         else:
             columns = ", ".join(
@@ -65,6 +70,15 @@ class Shadow:
             )
             body = NOTE_VIEW.format(caught=CAUGHT, table=name, columns=columns)
         return f"do $shadow$ begin{body}\nend $shadow$"
+
+    def _columns(self) -> Iterator[str]:
+        """Yield columns, and the keys that an ON CONFLICT may rely on."""
+        for column in self.relation.columns:
+            yield f"{column.sql} {column.type}"
+        for key in self.relation.unique_keys:
+            if not key.expression and not key.partial:
+                names = ", ".join(quote_identifier(name) for name in key.columns)
+                yield f"unique ({names})"
 
 
 async def functions_resist_shadowing(trial: Trial) -> Judgement:
@@ -80,23 +94,61 @@ async def functions_resist_shadowing(trial: Trial) -> Judgement:
             violation = await _attack(trial, persona, function)
             if violation is not None:
                 judgement.violations.append(violation)
+        judgement.violations += await _attack_triggers(trial, persona)
     return judgement
+
+
+async def _attack_triggers(trial: Trial, persona: Persona) -> list[Violation]:
+    """Shadow what triggers look up, then fire them by an ordinary INSERT."""
+    found = []
+    for relation in trial.tables(guarded=False):
+        if not inserting(relation, persona):
+            continue
+        for trigger in relation.triggers:
+            for function in trial.catalog.functions_named(
+                trigger.function.name, trigger.function.schema
+            ):
+                exposed = function.security_definer and not function.settings
+                if not exposed or "INSERT" not in trigger.events:
+                    continue
+                steps = [
+                    trial.insert_step(relation, candidate.values)
+                    for candidate in own_candidates(trial, persona, relation)
+                ]
+                violation = await _fire(trial, persona, function, steps)
+                if violation is not None:
+                    found.append(violation)
+    return found
 
 
 async def _attack(
     trial: Trial, persona: Persona, function: Function
 ) -> Violation | None:
+    calls = plan_calls(trial, persona, function)[:MAX_CALLS]
+    about = tuple(row for call in calls for row in call.about)
+    steps = [call.step for call in calls]
+    return await _fire(trial, persona, function, steps, about)
+
+
+async def _fire(
+    trial: Trial,
+    persona: Persona,
+    function: Function,
+    steps: Sequence[Step],
+    about: tuple[StoredRow, ...] = (),
+) -> Violation | None:
+    """Put shadows in the way of ``function`` and run what calls it."""
     for shadow in _shadows(trial, function):
-        for call in plan_calls(trial, persona, function)[:3]:
+        for step in steps:
             case = Case(
                 persona=persona,
-                steps=(Step(sql=shadow.sql), call.step),
+                steps=(Step(sql=shadow.sql), step),
                 expectation=Expectation(
                     kind="observed",
                     query=f"current_setting('{CAUGHT}', true) = '{function.owner}'",
                     says=f"must not run the caller's code as {function.owner}",
                 ),
-                rows=call.about,
+                rows=about,
             )
             # A plan that an earlier call cached would still mean the real table.
             await trial.prober.connection.execute("discard plans")

@@ -20,7 +20,7 @@ from harness.policies.population import (
     insert_statement,
     user_insert,
 )
-from harness.policies.probing import Attempt, Prober
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt, Prober
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.worlds import insertion_order
 
@@ -30,8 +30,6 @@ MAX_CLOSURE = 200
 SMALL_ROWS = 3
 SMALL_IDENTITIES = 2
 DROPPED_OBJECT_COLUMNS = ("path_tokens", "created_at", "updated_at", "last_accessed_at")
-WITHOUT_TRIGGERS = "set local session_replication_role = replica"
-WITH_TRIGGERS = "set local session_replication_role = origin"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from harness.policies.decisions import row_filter
 from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, insert_statement
-from harness.policies.probing import Attempt
-from harness.policies.shrinking import WITH_TRIGGERS, WITHOUT_TRIGGERS
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt
 from harness.policies.trial import Trial
 from harness.policies.values import literal
 

@@ -28,6 +28,7 @@ from harness.events import (
     Verdict,
 )
 from harness.policies import properties_functions as functions
+from harness.policies import properties_results as results
 from harness.policies import properties_rows as rows
 from harness.policies import properties_updates as updates
 from harness.policies.cases import Violation
@@ -103,7 +104,10 @@ PROPERTIES: tuple[Property, ...] = (
     functions.functions_work,
     functions.functions_change_nothing_of_others,
     functions.functions_reveal_nothing_hidden,
-    functions.functions_create_what_their_owner_sees,
+    results.functions_create_what_their_owner_sees,
+    results.functions_store_no_row_without_bytes,
+    results.functions_keep_bucket_limits,
+    results.functions_claim_only_what_they_did,
     functions_resist_shadowing,
     topics_reach_only_their_own,
     every_policy_is_reached,

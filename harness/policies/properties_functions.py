@@ -7,12 +7,12 @@ can see them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from harness.db.catalog import Function
 from harness.policies.calls import Call, callable_functions, plan_calls
-from harness.policies.cases import Case, Expectation, Step, Violation
+from harness.policies.cases import Case, Expectation, Violation
 from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
@@ -20,14 +20,14 @@ from harness.policies.probing import Answer, Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.properties_smoke import is_programming_error
 from harness.policies.repairs import PROTECTED, Repairs, attempt_repaired
-from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
 from harness.policies.witness import describe
 
 __all__ = [
+    "Called",
+    "call_functions",
     "functions_change_nothing_of_others",
-    "functions_create_what_their_owner_sees",
     "functions_reveal_nothing_hidden",
     "functions_work",
 ]
@@ -279,72 +279,3 @@ async def functions_reveal_nothing_hidden(trial: Trial) -> Judgement:
             )
             break
     return judgement
-
-
-async def functions_create_what_their_owner_sees(trial: Trial) -> Judgement:
-    """Files that a function stores for its caller are visible to the caller."""
-    judgement = Judgement()
-    relation = trial.catalog.relations.get(OBJECTS)
-    for called in await call_functions(trial):
-        owns = called.call.scope == "own" and called.persona.user is not None
-        if relation is None or not owns or not called.answer.ok:
-            continue
-        for change in called.changes(trial):
-            if change.table != OBJECTS or change.kind != "insert":
-                continue
-            row = change.after or {}
-            where = (
-                f"bucket_id = {literal(row['bucket_id'])}"
-                f" and name = {literal(row['name'])}"
-            )
-            answer = await trial.prober.attempt(
-                Attempt(
-                    persona=called.persona,
-                    commands=(called.call.step.sql,),
-                    fetch="select to_jsonb(count(*)) from storage.objects"
-                    f" where {where}",
-                    setup=called.repairs.statements,
-                    settings=called.repairs.settings,
-                )
-            )
-            if answer.ok and answer.fetched == 0:
-                judgement.violations.append(_misplaced(called, row, where))
-    return judgement
-
-
-def _misplaced(called: Called, row: Mapping[str, object], where: str) -> Violation:
-    function = called.call.function
-    return Violation(
-        check="functions_create_what_their_owner_sees",
-        where=function.signature,
-        fault="misplaced file",
-        message=(
-            f"{function.name} stores {row['bucket_id']}/{row['name']} for"
-            f" {describe(called.persona)}, who can neither see nor delete it"
-        ),
-        case=Case(
-            persona=called.persona,
-            steps=(
-                called.call.step,
-                Step(
-                    sql=f"select * from storage.objects where {where}",
-                    action="select",
-                    target=OBJECTS,
-                    filters={
-                        "bucket_id": str(row["bucket_id"]),
-                        "name": str(row["name"]),
-                    },
-                ),
-            ),
-            expectation=Expectation(
-                kind="spares", says="must return the file just stored"
-            ),
-            rows=called.call.about,
-            repairs=called.repairs.statements,
-            settings=called.repairs.settings,
-        ),
-        severity="critical",
-        note=called.note(),
-        hint="store it where the policies of the bucket expect the owner's files",
-        rank=rank(called.persona),
-    )

@@ -75,8 +75,7 @@ class Stack:
 
     async def stop(self) -> None:
         """Let go of the connections; drivers stop their processes too."""
-        if self._drops:
-            await asyncio.gather(*self._drops)
+        await self._end_drops()
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             if pool is not None:
@@ -139,6 +138,15 @@ class Stack:
         task = asyncio.create_task(self._drop_database(project.database.dbname))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
+
+    async def _end_drops(self) -> None:
+        """Finish the drops on a server that goes on; ours takes its databases along."""
+        if self.shared:
+            await asyncio.gather(*self._drops)
+            return
+        for drop in self._drops:
+            drop.cancel()
+        await asyncio.gather(*self._drops, return_exceptions=True)
 
     async def _drop_database(self, dbname: str) -> None:
         # On a connection of its own: dropping is slow and nobody waits for it.

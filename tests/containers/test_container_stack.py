@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -112,6 +111,7 @@ def test_living_stack_is_not_reaped(docker: DockerClient) -> None:
     network = docker.networks.create("harness-living", labels=labels)
     try:
         assert "living" not in reap_abandoned(docker)
-        assert json.dumps(network.attrs["Labels"]) == json.dumps(labels)
+        network.reload()
+        assert network.attrs["Labels"] == labels
     finally:
         network.remove()

@@ -111,6 +111,8 @@ class ChangeFeed:
         """Confirm what was read, and look at the publication, now and then."""
         if self._stream is None:
             return
+        if not self._queue:
+            self.registry.retire(self._stream.received_lsn)
         if now_s - self._confirmed_s >= CONFIRM_S:
             self._confirmed_s = now_s
             self._stream.confirm(unix_s)
@@ -213,9 +215,9 @@ class ChangeFeed:
             "The replication connection was lost and is back:"
             f" changes committed{since} and before {until} may be missing"
         )
-        for subscription in list(self.registry):
-            subscription.channel.system("error", EXTENSION, text)
-            subscription.channel.system("ok", EXTENSION, SUBSCRIBED)
+        for channel in self.registry.listeners():
+            channel.system("error", EXTENSION, text)
+            channel.system("ok", EXTENSION, SUBSCRIBED)
 
     # Delivering -----------------------------------------------------------------------
 
@@ -322,8 +324,8 @@ class ChangeFeed:
     def _lose(self, items: list[Item], reason: str) -> None:
         for relation, some in by_relation(items):
             watchers = self.registry.watchers(relation.schema, relation.name)
-            for subscription in watchers.subscriptions():
-                self._tell_loss(subscription.channel, len(some), reason)
+            for channel in watchers.listeners():
+                self._tell_loss(channel, len(some), reason)
 
     def _tell_loss(self, channel: Listener, count: int, reason: str) -> None:
         self._service.metrics.changes_lost += count
@@ -347,6 +349,7 @@ class ChangeFeed:
 
 def _all_lost(watchers: TableWatchers, count: int, reason: str) -> list[Letter]:
     return [
-        Letter(subscription, (), count, reason)
-        for subscription in watchers.subscriptions()
+        Letter(channel.subscription, (), count, reason)
+        for channel in watchers.listeners()
+        if channel.subscription is not None
     ]

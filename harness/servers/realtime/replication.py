@@ -65,7 +65,10 @@ class ChangeSink(Protocol):
 
 
 class ReplicationStream:
-    """Streams the changes of ``publications`` into ``sink`` until closed or lost."""
+    """Streams the changes of ``publications`` into ``sink`` until closed or lost.
+
+    Everything that was committed up to ``received_lsn`` was handed over.
+    """
 
     def __init__(self, dsn: str, publications: Sequence[str], sink: ChangeSink) -> None:
         self.publications = tuple(publications)
@@ -75,7 +78,7 @@ class ReplicationStream:
         self._connection: PGconn | None = None
         self._descriptor = -1
         self._begin = Begin(0, 0, 0)
-        self._received_lsn = 0
+        self.received_lsn = 0
         self._paused = False
         self._loop = asyncio.get_running_loop()
 
@@ -148,10 +151,10 @@ class ReplicationStream:
 
     def confirm(self, unix_s: float) -> None:
         """Tell PostgreSQL how far we are, so that it can let its log go."""
-        if self._connection is None or not self._received_lsn:
+        if self._connection is None or not self.received_lsn:
             return
         status = encode_standby_status(
-            self._received_lsn, unix_us=int(unix_s * 1_000_000)
+            self.received_lsn, unix_us=int(unix_s * 1_000_000)
         )
         try:
             self._connection.put_copy_data(status)
@@ -218,7 +221,7 @@ class ReplicationStream:
     def _receive(self, data: bytes) -> None:
         message = parse_stream_message(data)
         if isinstance(message, Keepalive):
-            self._received_lsn = max(self._received_lsn, message.end_lsn)
+            self.received_lsn = max(self.received_lsn, message.end_lsn)
             if message.reply_requested:
                 self.confirm(0)
             return
@@ -228,7 +231,7 @@ class ReplicationStream:
         elif isinstance(decoded, Begin):
             self._begin = decoded
         elif isinstance(decoded, Commit):
-            self._received_lsn = max(self._received_lsn, decoded.end_lsn)
+            self.received_lsn = max(self.received_lsn, decoded.end_lsn)
         elif isinstance(decoded, Truncate):
             self._sink.receive_truncate(decoded, self._begin)
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from harness.servers.realtime.database import RETRY_S, DatabaseUnavailableError
 from harness.servers.realtime.join_request import Binding
+from harness.servers.realtime.log_position import LogPosition
 from harness.servers.realtime.subscriptions import (
     EXTENSION,
     SUBSCRIBED,
@@ -38,6 +39,8 @@ select string_agg(format('%I.%I', schemaname, tablename), ','
     order by schemaname, tablename)
 from pg_publication_tables where pubname = $1
 """
+CHECK_HOLDS_S = 1.0
+MAX_CHECKED = 1000
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,8 @@ class Subscriber:
         self._registry = registry
         self._publication = service.settings.publication
         self._published: str | None = ""
+        self._position = LogPosition(service.database, service.spawn)
+        self._checked: dict[tuple[tuple[Watch, ...], str], float] = {}
 
     def subscribe(self, channel: Channel, bindings: Iterable[Binding]) -> None:
         """Subscribe ``channel`` in the background; it is told how that went."""
@@ -85,7 +90,7 @@ class Subscriber:
             return
         previous = channel.subscription
         if previous is not None:
-            previous.until_lsn = subscription.since_lsn
+            self._registry.end(previous, subscription.since_lsn)
         channel.subscription = subscription
         self._registry.add(subscription)
         channel.system("ok", EXTENSION, SUBSCRIBED)
@@ -136,13 +141,26 @@ class Subscriber:
         while True:
             try:
                 await self._service.changes.stream_publication()
-                async with self._service.database.connection() as connection:
-                    identity = channel.identity
-                    since_lsn = await check_watches(
-                        connection, self._publication, watches, identity.role
-                    )
+                identity = channel.identity
+                await self._check(watches, identity.role)
+                since_lsn = await self._position.now()
                 return Subscription(channel, identity, watches, since_lsn)
             except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
                 log.warning("subscription not checked: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
+
+    async def _check(self, watches: tuple[Watch, ...], role: str) -> None:
+        """Let PostgreSQL refuse what cannot be subscribed.
+
+        What was fine a moment ago for somebody else is not asked again, so that many
+        clients that come together with the same watches cost one check.
+        """
+        now_s = self._service.clock.monotonic_s()
+        if self._checked.get((watches, role), -CHECK_HOLDS_S) > now_s - CHECK_HOLDS_S:
+            return
+        async with self._service.database.connection() as connection:
+            await check_watches(connection, self._publication, watches, role)
+        if len(self._checked) >= MAX_CHECKED:
+            self._checked.clear()
+        self._checked[watches, role] = now_s

@@ -70,7 +70,6 @@ select realtime.check_filters($1::oid::regclass, $2, (
     from unnest($3::text[], $4::text[], $5::text[], $6::boolean[])
         as f (column_name, op, value, negate)))
 """
-LSN_SQL = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 COLUMNS_SQL = """
 select count(*) from pg_attribute
 where attrelid = $1 and attnum > 0 and not attisdropped and attname = any($2)
@@ -226,12 +225,11 @@ async def check_watches(
     publication: str,
     watches: Iterable[Watch],
     role: str,
-) -> int:
+) -> None:
     """Let PostgreSQL refuse what cannot be subscribed by ``role``.
 
-    Returns the end of the log, which is where the subscription begins.  Raises
-    :class:`SubscriptionError` for the first watch that matches no published table, or
-    whose filters or columns do not fit one.
+    Raises :class:`SubscriptionError` for the first watch that matches no published
+    table, or whose filters or columns do not fit one.
     """
     for watch in watches:
         tables = await connection.fetch(
@@ -241,8 +239,6 @@ async def check_watches(
             raise SubscriptionError(f"{UNABLE} {NOT_PUBLISHED} {watch}")
         for table in tables:
             await _check_watch(connection, watch, table["oid"], role)
-    lsn: int = await connection.fetchval(LSN_SQL)
-    return lsn
 
 
 async def _check_watch(

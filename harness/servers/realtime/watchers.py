@@ -95,7 +95,7 @@ class TableWatchers:
         return bool(self.roles)
 
     def subscriptions(self) -> list[Subscription]:
-        """Return every watcher."""
+        """Return every watching subscription."""
         return [
             member
             for role in self.roles.values()
@@ -103,6 +103,10 @@ class TableWatchers:
             for cohort in holder.cohorts
             for member in cohort.members
         ]
+
+    def listeners(self) -> list[Listener]:
+        """Return every watching channel once, refreshed tokens or not."""
+        return list(dict.fromkeys(s.channel for s in self.subscriptions()))
 
     def _add(self, subscription: Subscription, watches: tuple[Watch, ...]) -> None:
         identity = subscription.identity
@@ -132,6 +136,7 @@ class SubscriptionRegistry:
     def __init__(self) -> None:
         self._all: dict[Subscription, None] = {}
         self._by_channel: dict[Listener, list[Subscription]] = {}
+        self._ending: list[Subscription] = []
         self._by_table: dict[tuple[str, str], TableWatchers] = {}
 
     def __len__(self) -> int:
@@ -139,6 +144,10 @@ class SubscriptionRegistry:
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._all)
+
+    def listeners(self) -> list[Listener]:
+        """Return every subscribed channel."""
+        return [channel for channel, held in self._by_channel.items() if held]
 
     def add(self, subscription: Subscription) -> None:
         """Match ``subscription`` from the next batch on."""
@@ -153,12 +162,21 @@ class SubscriptionRegistry:
             del self._all[subscription]
         self._by_table.clear()
 
+    def end(self, subscription: Subscription, lsn: int) -> None:
+        """Let ``subscription`` cover nothing beyond ``lsn``."""
+        subscription.until_lsn = lsn
+        self._ending.append(subscription)
+        self._by_table.clear()
+
     def retire(self, lsn: int) -> None:
         """Forget subscriptions that ended at or before ``lsn``."""
-        for subscription in [s for s in self._all if s.until_lsn <= lsn]:
-            del self._all[subscription]
-            self._by_channel[subscription.channel].remove(subscription)
-            self._by_table.clear()
+        if not self._ending:
+            return
+        for subscription in [s for s in self._ending if s.until_lsn <= lsn]:
+            self._ending.remove(subscription)
+            if self._all.pop(subscription, self) is None:
+                self._by_channel[subscription.channel].remove(subscription)
+        self._by_table.clear()
 
     def watchers(self, schema: str, table: str) -> TableWatchers:
         """Return who watches a table."""

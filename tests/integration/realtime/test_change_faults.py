@@ -181,6 +181,21 @@ async def test_lost_replication_is_told_and_resumes(server: RealtimeServer) -> N
         assert server.service.metrics.replication_restarts == 1
 
 
+async def test_loss_is_told_once_after_a_refresh(server: RealtimeServer) -> None:
+    await make(server, "id int primary key")
+    async with Wire(server) as wire:
+        await wire.watch(TOPIC, ALL)
+        token = server.token("anon", jti="another")
+        await wire.send(TOPIC, "access_token", {"access_token": token})
+        await wire.expect(event="system")
+        await kill(server, "realtime_changes")
+        for status in ("error", "ok"):
+            assert (await wire.expect(event="system")).payload["status"] == status
+        await server.sql("insert into t values (1)")
+        assert (await wire.change())["record"] == {"id": 1}
+        assert await wire.settle() == []
+
+
 async def test_lost_visibility_connection_costs_nothing(server: RealtimeServer) -> None:
     await make(
         server,

@@ -127,11 +127,15 @@ def decode_path(path: str) -> str:
     if "%" not in path:
         return path
     try:
-        return unquote(path, errors="strict")
+        decoded = unquote(path, errors="strict")
     except UnicodeDecodeError as exc:
         raise errors.invalid_request(
             f"'{path}' is not a valid url component", error="FastifyError"
         ) from exc
+    if "\0" in decoded:
+        # No name holds a NUL, and PostgreSQL's text cannot either.
+        raise errors.invalid_key(decoded.replace("\0", ""))
+    return decoded
 
 
 def json_response(

@@ -393,7 +393,7 @@ def from_sqlstate(sqlstate: str, message: str, resource: str = "") -> StorageErr
         return database_timeout()
     if sqlstate == "53300":
         return _too_many_connections()
-    if sqlstate == "22P02":
+    if sqlstate in ("22P02", "22021"):
         return StorageError("InvalidParameter", message, 400)
     unavailable = {
         "25006": ("DatabaseReadOnly", READ_ONLY),

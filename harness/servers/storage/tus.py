@@ -70,8 +70,8 @@ class Session:
         return f"{scheme or 'http'}://{host}{base}{tail}"
 
 
-async def options(core: Core, call: Call) -> web.Response:
-    """OPTIONS: what this server can do."""
+async def options(core: Core, call: Call, segment: str = "") -> web.Response:
+    """OPTIONS, of an upload or of all: what this server can do."""
     return _answer(
         204,
         {

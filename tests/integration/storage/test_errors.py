@@ -393,3 +393,10 @@ def raw_request(storage: Any, method: str, target: str) -> bytes:
         while data := peer.recv(65536):
             answer += data
     return answer
+
+
+@pytest.mark.parametrize("path", ["/bucket/a%00", "/object/a%00/b", "/cdn/a%00"])
+def test_nul_in_a_path_is_refused(admin: Any, path: str) -> None:
+    method = "DELETE" if path.startswith("/cdn") else "GET"
+    answer = admin(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidKey")

@@ -140,13 +140,8 @@ class Stack:
         task.add_done_callback(self._drops.discard)
 
     async def _end_drops(self) -> None:
-        """Finish the drops on a server that goes on; ours takes its databases along."""
-        if self.shared:
-            await asyncio.gather(*self._drops)
-            return
-        for drop in self._drops:
-            drop.cancel()
-        await asyncio.gather(*self._drops, return_exceptions=True)
+        """Wait for the drops; on a server that ends anyway it is no fault if one fails."""
+        await asyncio.gather(*self._drops, return_exceptions=not self.shared)
 
     async def _drop_database(self, dbname: str) -> None:
         # On a connection of its own: dropping is slow and nobody waits for it.

@@ -84,7 +84,7 @@ async def test_an_uploaded_object_lies_in_the_s3_container(
     assert store.bucket_exists("stub")
     names = [o.object_name for o in store.list_objects("stub", recursive=True)]
     assert [n for n in names if n and f"{ana.id}/face.png" in n]
-    await project.drop()
+    await project.close()
 
 
 @pytest.mark.parametrize("killed", ["owner", "owner and reaper"])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from harness.servers.realtime.coalescing import Coalesced
 from harness.servers.realtime.database import RETRY_S, DatabaseUnavailableError
 from harness.servers.realtime.join_request import Binding
-from harness.servers.realtime.log_position import LogPosition
 from harness.servers.realtime.subscriptions import (
     EXTENSION,
     SUBSCRIBED,
@@ -39,8 +39,7 @@ select string_agg(format('%I.%I', schemaname, tablename), ','
     order by schemaname, tablename)
 from pg_publication_tables where pubname = $1
 """
-CHECK_HOLDS_S = 1.0
-MAX_CHECKED = 1000
+POSITION_SQL = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 log = logging.getLogger(__name__)
 
 
@@ -54,8 +53,8 @@ class Subscriber:
         self._registry = registry
         self._publication = service.settings.publication
         self._published: str | None = ""
-        self._position = LogPosition(service.database, service.spawn)
-        self._checked: dict[tuple[tuple[Watch, ...], str], float] = {}
+        # Many clients that come together with the same watches cost one check.
+        self._checked = Coalesced(self._check, service.spawn)
 
     def subscribe(self, channel: Channel, bindings: Iterable[Binding]) -> None:
         """Subscribe ``channel`` in the background; it is told how that went."""
@@ -142,25 +141,17 @@ class Subscriber:
             try:
                 await self._service.changes.stream_publication()
                 identity = channel.identity
-                await self._check(watches, identity.role)
-                since_lsn = await self._position.now()
+                since_lsn = await self._checked.ask((watches, identity.role))
                 return Subscription(channel, identity, watches, since_lsn)
             except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
                 log.warning("subscription not checked: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
 
-    async def _check(self, watches: tuple[Watch, ...], role: str) -> None:
-        """Let PostgreSQL refuse what cannot be subscribed.
-
-        What was fine a moment ago for somebody else is not asked again, so that many
-        clients that come together with the same watches cost one check.
-        """
-        now_s = self._service.clock.monotonic_s()
-        if self._checked.get((watches, role), -CHECK_HOLDS_S) > now_s - CHECK_HOLDS_S:
-            return
+    async def _check(self, question: tuple[tuple[Watch, ...], str]) -> int:
+        """Let PostgreSQL refuse what cannot be subscribed; return the log's end."""
+        watches, role = question
         async with self._service.database.connection() as connection:
             await check_watches(connection, self._publication, watches, role)
-        if len(self._checked) >= MAX_CHECKED:
-            self._checked.clear()
-        self._checked[watches, role] = now_s
+            position: int = await connection.fetchval(POSITION_SQL)
+        return position

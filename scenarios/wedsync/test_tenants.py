@@ -18,6 +18,7 @@ from postgrest.exceptions import APIError
 from harness.stack.project import Project
 from scenarios.fixtures import AsPersona, Sql
 from scenarios.wedsync.guests import Guest, Guests
+from scenarios.wedsync.settings import Settings, SettingsError
 
 pytestmark = allure.feature("wedsync: tenants")
 
@@ -403,6 +404,22 @@ def test_the_parts_exist_and_are_exported(module: str, name: str) -> None:
     found = importlib.import_module(f"scenarios.wedsync.{module}")
     assert name in found.__all__
     assert getattr(found, name).__doc__
+
+
+@pytest.mark.requirement("WS-38")
+@pytest.mark.parametrize("missing", ["URL", "ANON_KEY", "SERVICE_ROLE_KEY"])
+def test_a_missing_setting_fails_at_the_start(missing: str) -> None:
+    environ = {
+        "NEXT_PUBLIC_SUPABASE_URL": "https://x.test",
+        "NEXT_PUBLIC_SUPABASE_ANON_KEY": "anon",
+        "SUPABASE_SERVICE_ROLE_KEY": "service",
+    }
+    assert Settings.from_environment(environ).service_key == "service"
+    name = next(name for name in environ if name.endswith(missing))
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment({**environ, name: ""})
+    with pytest.raises(SettingsError, match="HTTP URL"):
+        Settings.from_environment({**environ, "NEXT_PUBLIC_SUPABASE_URL": "x"})
 
 
 @pytest.mark.requirement("WS-02")

@@ -140,7 +140,7 @@ class Stack:
         task.add_done_callback(self._drops.discard)
 
     async def _end_drops(self) -> None:
-        """Wait for the drops; on a server that ends anyway it is no fault if one fails."""
+        """Wait for the drops; where the server ends anyway, none of them can fail."""
         await asyncio.gather(*self._drops, return_exceptions=not self.shared)
 
     async def _drop_database(self, dbname: str) -> None:

@@ -128,10 +128,35 @@ def _planted_object(
     planted: Mapping[str, str | None],
 ) -> Iterator[Candidate]:
     bucket = row.text("bucket_id") or ""
-    if bucket_folders(bucket, trial.mined.folders):
-        yield Candidate(
-            kind="planted", values={**planted, **row_owners(persona)}, about=()
-        )
+    folders = bucket_folders(bucket, trial.mined.folders)
+    if not folders:
+        return
+    theirs = planted["name"] or ""
+    for name in [theirs, *_mixed(trial, persona, bucket, theirs, list(folders))]:
+        values = {**planted, "name": name, **row_owners(persona)}
+        yield Candidate(kind="planted", values=values, about=())
+
+
+def _mixed(
+    trial: Trial, persona: Persona, bucket: str, theirs: str, indexes: list[int]
+) -> Iterator[str]:
+    """Yield own paths with one folder of another's: policies may look elsewhere."""
+    own = next(
+        (
+            row.text("name") or ""
+            for row in trial.population.owned_by(OBJECTS, persona.clan or "?")
+            if row.text("bucket_id") == bucket
+        ),
+        "",
+    )
+    mine, foreign = own.split("/"), theirs.split("/")
+    if len(mine) != len(foreign) or len(indexes) < 2:
+        return
+    for index in indexes:
+        if index < len(mine):
+            parts = [*mine[:-1], foreign[-1]]
+            parts[index - 1] = foreign[index - 1]
+            yield "/".join(parts)
 
 
 def row_owners(persona: Persona) -> dict[str, str | None]:

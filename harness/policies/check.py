@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import asyncpg
+
 from harness.clock import Clock, SystemClock, seeded
 from harness.db.address import DatabaseAddress
 from harness.db.catalog import Name
@@ -206,7 +208,7 @@ class _Run:
         variants = await solve_variants(connection, catalog, mined, ownership, values)
         seeds = await read_seeds(connection, catalog)
         world = plan_world(catalog, mined, ownership, cast, variants, values, seeds)
-        population = await store_world(connection, catalog, ownership, world)
+        population = await store_world(connection, catalog, ownership, world, seeds)
         self.unsolved = _unreached(
             population, variants, tables_without_rows(population, catalog)
         )
@@ -242,6 +244,10 @@ class _Run:
         except TimeoutError:
             judgement = Judgement(
                 undecided={"": f"took more than {self.budget.per_check_s:g} s"}
+            )
+        except asyncpg.QueryCanceledError:
+            judgement = Judgement(
+                undecided={"": "a statement ran into the statement timeout"}
             )
         for where, reason in judgement.undecided.items():
             self.undecided += 1

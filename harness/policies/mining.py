@@ -7,6 +7,7 @@ names, and the columns that meet the caller's id.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from harness.policies.comparisons import (
     read_condition,
 )
 
-__all__ = ["FolderUse", "Mined", "TopicUse", "mine"]
+__all__ = ["FolderUse", "Mined", "TopicUse", "domain_condition", "mine"]
 
 OBJECTS = Name("storage", "objects")
 BUCKET = Col(OBJECTS, "bucket_id")
@@ -107,9 +108,19 @@ def mine(catalog: Catalog) -> Mined:
         for check in relation.checks:
             reading = read_condition(check.expression, relation.name, catalog)
             _note(reading.comparisons, mined)
+        for column in relation.columns:
+            for text in column.domain_checks:
+                condition = domain_condition(text, column.sql)
+                reading = read_condition(condition, relation.name, catalog)
+                _note(reading.comparisons, mined)
     for function in catalog.functions:
         _note(read_body(function, catalog).comparisons, mined)
     return mined
+
+
+def domain_condition(definition: str, column: str) -> str:
+    """Return a domain's CHECK as a condition of ``column``."""
+    return re.sub(r"\bVALUE\b", column, definition.removeprefix("CHECK "))
 
 
 def _mine_policy(policy: Policy, catalog: Catalog, mined: Mined) -> None:

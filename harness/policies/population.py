@@ -9,10 +9,12 @@ that is there afterwards, planned or made by a trigger, is assigned to its clan.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import orjson
 
 from harness.db.address import Connection
@@ -32,6 +34,7 @@ __all__ = [
     "read_rows",
     "read_seeds",
     "row_insert",
+    "row_key",
     "store_world",
     "tables_without_rows",
     "user_insert",
@@ -39,6 +42,8 @@ __all__ = [
 
 DUPLICATE = "23505"
 MAX_SEEDS = 200
+PATIENCE_MS = 30_000
+CANCELLED, TOO_SLOW = "57014", "a trigger ran into the statement timeout"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Population:
     tables: Mapping[Name, tuple[StoredRow, ...]]
     refusals: tuple[Refusal, ...] = ()
     forced: tuple[Refusal, ...] = ()
-    unclear: frozenset[Name] = field(default_factory=frozenset)
+    seeds: frozenset[tuple[Name, tuple[str | None, ...]]] = frozenset()
 
     def of(self, table: Name) -> tuple[StoredRow, ...]:
         """Return the rows of ``table``."""
@@ -113,10 +118,28 @@ def insert_statement(
     return f"insert into {table.sql} ({columns}){overriding} values ({literals})"
 
 
+@asynccontextmanager
+async def _patiently(connection: Connection) -> AsyncIterator[None]:
+    """Lift the limit that holds for probes: this work is ours."""
+    limit = await connection.fetchval("select current_setting('statement_timeout')")
+    await connection.execute(f"set statement_timeout = {PATIENCE_MS}")
+    try:
+        yield
+    finally:
+        await connection.execute(f"set statement_timeout = '{limit}'")
+
+
 async def store_world(
-    connection: Connection, catalog: Catalog, ownership: Ownership, world: World
+    connection: Connection,
+    catalog: Catalog,
+    ownership: Ownership,
+    world: World,
+    seeds: Mapping[Name, Sequence[Mapping[str, str | None]]] | None = None,
 ) -> Population:
-    """Insert a world and return what is stored."""
+    """Insert a world and return what is stored.
+
+    ``seeds`` are the rows that were there before, as :func:`read_seeds` returned them.
+    """
     pending = list(world.rows)
     refusals: Sequence[Refusal] = ()
     while pending:
@@ -130,24 +153,68 @@ async def store_world(
     left: Sequence[Refusal] = ()
     if forced:
         left = await _force(connection, catalog, world, forced)
-    await connection.execute("analyze")
-    tables = await read_rows(connection, catalog, ownership, world)
-    return Population(world, tables, tuple(left), tuple(forced))
+    async with _patiently(connection):
+        await connection.execute("analyze")
+        tables = await read_rows(connection, catalog, ownership, world)
+    seeded = frozenset(
+        (table, row_key(catalog.relations[table], row))
+        for table, rows in (seeds or {}).items()
+        for row in rows
+    )
+    return Population(world, tables, tuple(left), tuple(forced), seeded)
+
+
+def row_key(
+    relation: Relation, values: Mapping[str, str | None]
+) -> tuple[str | None, ...]:
+    """Return what tells a row of a table from the others: its key, else all of it."""
+    names = relation.primary_key or tuple(c.name for c in relation.columns)
+    return tuple(values.get(name) for name in names)
 
 
 async def _insert(
     connection: Connection, catalog: Catalog, world: World, rows: Iterable[Row]
 ) -> list[Refusal]:
     listed = list(rows)
+    by_number = {row.number: row for row in listed}
     items = [_item(catalog, world, row) for row in listed]
+    try:
+        async with _patiently(connection):
+            found = await _store(connection, items)
+    except asyncpg.QueryCanceledError:
+        found = await _store_slowly(connection, items, by_number)
+    return [Refusal(by_number[f["row"]], f["sqlstate"], f["message"]) for f in found]
+
+
+async def _store(
+    connection: Connection, items: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     found = await connection.fetchval(
         "select harness_probe.store($1::text::jsonb)", orjson.dumps(items).decode()
     )
-    by_number = {row.number: row for row in listed}
-    return [
-        Refusal(by_number[f["row"]], f["sqlstate"], f["message"])
-        for f in orjson.loads(found)
-    ]
+    return list(orjson.loads(found))
+
+
+async def _store_slowly(
+    connection: Connection,
+    items: Sequence[Mapping[str, Any]],
+    by_number: Mapping[int, Row],
+) -> list[dict[str, Any]]:
+    """Store row by row under the probes' limit; a table that is too slow is left."""
+    failures: list[dict[str, Any]] = []
+    slow: set[Name] = set()
+    for item in items:
+        table = by_number[item["row"]].table
+        cancelled = {"row": item["row"], "sqlstate": CANCELLED, "message": TOO_SLOW}
+        if table in slow:
+            failures.append(cancelled)
+            continue
+        try:
+            failures += await _store(connection, [item])
+        except asyncpg.QueryCanceledError:
+            slow.add(table)
+            failures.append(cancelled)
+    return failures
 
 
 def _item(catalog: Catalog, world: World, row: Row) -> dict[str, Any]:

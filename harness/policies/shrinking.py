@@ -18,6 +18,7 @@ from harness.policies.population import (
     Population,
     StoredRow,
     insert_statement,
+    row_key,
     user_insert,
 )
 from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt, Prober
@@ -28,6 +29,7 @@ __all__ = ["Shrinker", "ShrunkCase"]
 
 MAX_CLOSURE = 200
 SMALL_ROWS = 3
+BUCKETS = Name("storage", "buckets")
 SMALL_IDENTITIES = 2
 DROPPED_OBJECT_COLUMNS = ("path_tokens", "created_at", "updated_at", "last_accessed_at")
 
@@ -80,7 +82,6 @@ class Shrinker:
         """Know the order in which rows can be inserted."""
         ordered = insertion_order(self.catalog)
         self._order = {relation.name: i for i, relation in enumerate(ordered)}
-        self._seeded = (Name("storage", "buckets"),)
 
     async def shrink(self, case: Case) -> ShrunkCase:
         """Return the smallest setup under which ``case`` still shows its fault."""
@@ -130,8 +131,16 @@ class Shrinker:
                 if (parent.table, parent.at) not in found:
                     found[parent.table, parent.at] = parent
                     waiting.append(parent)
-        kept = [row for row in found.values() if row.table not in self._seeded]
+        kept = [row for row in found.values() if not self._is_seed(row)]
         return sorted(kept, key=lambda row: self._order.get(row.table, 0))
+
+    def _is_seed(self, row: StoredRow) -> bool:
+        """Say whether the schema itself brings the row, here as in any database."""
+        if row.table == BUCKETS:
+            return True
+        relation = self.catalog.relations[row.table]
+        texts = {column.name: row.text(column.name) for column in relation.columns}
+        return (row.table, row_key(relation, texts)) in self.population.seeds
 
     def _parents(self, relation: Relation, row: StoredRow) -> Iterable[StoredRow]:
         for key in relation.foreign_keys:

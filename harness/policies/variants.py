@@ -17,7 +17,7 @@ import asyncpg
 from harness.db.address import Connection
 from harness.db.catalog import Catalog, Column, Name, Relation
 from harness.policies.comparisons import Col
-from harness.policies.mining import Mined
+from harness.policies.mining import Mined, domain_condition
 from harness.policies.ownership import Ownership
 from harness.policies.values import FUTURE, PAST, SHAPES, Values, literal
 
@@ -169,8 +169,7 @@ class _Solver:
                 yield set(check.columns), check.expression
         for column in self.relation.columns:
             for text in column.domain_checks:
-                inner = text.removeprefix("CHECK ")
-                yield {column.name}, re.sub(r"\bVALUE\b", column.sql, inner)
+                yield {column.name}, domain_condition(text, column.sql)
 
     def free_factors(self) -> list[list[Assignment]]:
         """Return the values of the columns that no check reads."""

@@ -154,14 +154,11 @@ def _json(values: Mapping[str, str | None]) -> str:
 def _python(case: Case) -> list[str]:
     lines = [
         "import os",
-        "from supabase import create_client",
-        'client = create_client(os.environ["SUPABASE_URL"],'
-        ' os.environ["SUPABASE_ANON_KEY"])',
+        "from supabase import ClientOptions, create_client",
+        f'headers = {{"Authorization": "Bearer {token(case.persona)}"}}',
+        'url, key = os.environ["SUPABASE_URL"], os.environ["SUPABASE_ANON_KEY"]',
+        "client = create_client(url, key, options=ClientOptions(headers=headers))",
     ]
-    if case.persona.kind != "anon":
-        signed = token(case.persona)
-        lines.append(f"client.postgrest.auth({signed!r})")
-        lines.append(f'client.options.headers["Authorization"] = "Bearer {signed}"')
     lines += [_python_step(step) or f"# {step.sql}: {ONLY_SQL}" for step in case.steps]
     return lines
 

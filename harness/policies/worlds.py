@@ -112,6 +112,10 @@ class _Planner:
     )
     rooted: frozenset[Name] = frozenset()
     whose: dict[int, frozenset[str]] = field(default_factory=dict)
+    filled: set[Name] = field(default_factory=set)
+    reserved: dict[tuple[Name, str], dict[str, str | None]] = field(
+        default_factory=dict
+    )
     looked_up: dict[str, set[str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -171,6 +175,7 @@ class _Planner:
     # -- tables --------------------------------------------------------------------
 
     def _fill(self, relation: Relation) -> None:
+        self.filled.add(relation.name)
         if relation.name not in self.rooted:
             self._shared(relation)
             return
@@ -340,7 +345,7 @@ class _Planner:
             rows = self._choices(parent, clan)
             agreeing = [r for r in rows if _agrees(r, parent, chosen)] or rows
             if not agreeing:
-                chosen |= dict.fromkeys(parent.columns)
+                chosen |= self._reserved_key(owned.table, parent, clan)
                 continue
             row = self._choose(agreeing, owned, user, turn, mine)
             for column, target in zip(
@@ -352,6 +357,28 @@ class _Planner:
                 if column in owned.tenants or column in _keys(owned):
                     chosen.setdefault(column, value)
         return chosen
+
+    def _reserved_key(
+        self, table: Name, parent: Parent, clan: str
+    ) -> dict[str, str | None]:
+        """Return the key of a row that a table later in a cycle will have.
+
+        Tables that are filled already have no such row, nor do rows that may do
+        without one.
+        """
+        none: dict[str, str | None] = dict.fromkeys(parent.columns)
+        target = self.catalog.relations[parent.target]
+        child = self.catalog.relations[table]
+        needed = any(child.column(name).not_null for name in parent.columns)
+        whole = target.primary_key == parent.target_columns
+        comes = parent.target in self.rooted and parent.target not in self.filled
+        if not (needed and whole and comes):
+            return none
+        key = self.reserved.setdefault((parent.target, clan), {})
+        for name in target.primary_key:
+            key.setdefault(name, self.values.fresh(target, target.column(name)))
+        pairs = zip(parent.columns, parent.target_columns, strict=True)
+        return {column: key[name] for column, name in pairs}
 
     def _choose(
         self,
@@ -381,6 +408,7 @@ class _Planner:
     ) -> bool:
         """Plan a row; say whether its keys were free."""
         values = self.filler.row(relation, clan, user, variant, parents)
+        values |= self.reserved.pop((relation.name, clan), {})
         missing = [
             c.name
             for c in relation.columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.db.address import DatabaseAddress
 from harness.events import Event, Finding, Undecided
-from harness.policies.check import CheckSummary, check_schema
+from harness.policies.check import Budget, CheckSummary, check_schema
 from harness.policies.rules import RuleSet
 
 
@@ -48,11 +48,18 @@ CheckSql = Callable[..., Checked]
 
 
 def run_check(
-    database: DatabaseAddress, *, rules: RuleSet | None = None, seed: int = 1
+    database: DatabaseAddress,
+    *,
+    rules: RuleSet | None = None,
+    seed: int = 1,
+    statement_timeout_ms: int = 5_000,
 ) -> Checked:
     """Check the schema of ``database``."""
     events: list[Event] = []
+    budget = Budget(per_check_s=60, statement_timeout_ms=statement_timeout_ms)
     summary = asyncio.run(
-        check_schema(database, rules=rules, seed=seed, emit=events.append)
+        check_schema(
+            database, rules=rules, seed=seed, budget=budget, emit=events.append
+        )
     )
     return Checked(summary, events)

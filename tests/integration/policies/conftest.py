@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,11 @@ from tests.integration.policies.checking import Checked, CheckSql, run_check
 def check_sql(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> CheckSql:
     """Check a schema given as SQL text."""
 
-    def check(sql: str, *, rules: RuleSet | None = None, seed: int = 1) -> Checked:
+    def check(sql: str, **options: Any) -> Checked:
         folder = tmp_path / "schema"
         folder.mkdir(exist_ok=True)
         (folder / "20260101000000_schema.sql").write_text(sql)
-        return run_check(clone_of(read_schema(folder)), rules=rules, seed=seed)
+        return run_check(clone_of(read_schema(folder)), **options)
 
     return check
 

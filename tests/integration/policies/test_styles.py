@@ -1,0 +1,71 @@
+"""The benchmark: common schema styles are sound, their seeded faults are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.policies.benchmark import (
+    STYLES,
+    Variation,
+    faults,
+    refactors,
+    schema_sql,
+)
+from tests.integration.policies.checking import CheckSql
+
+FOUND_AT_LEAST = 0.95
+# One fault of each kind, quick enough for every run; the whole list is marked slow.
+SAMPLE = {
+    "chat: helper lost its user check",
+    "chat: topic policy lost its membership",
+    "saas_teams: anybody may add themselves to an organisation",
+    "crm: tenant from user_metadata, which users write themselves",
+    "crm: a partition lost its protection",
+    "file_sharing: wrong folder index on upload",
+    "file_sharing: private bucket made public",
+    "ecommerce: role column no longer guarded",
+    "ecommerce: order view runs as its owner",
+    "health: opening any record",
+    "workspace: posts handed over",
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_sound_schema_has_no_finding_and_nothing_undecided(
+    check_sql: CheckSql, style: str
+) -> None:
+    check_sql(schema_sql(style)).assert_sound()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in faults() if fault.id in SAMPLE],
+    ids=lambda fault: fault.id,
+)
+def test_fault_is_found_with_a_small_witness(
+    check_sql: CheckSql, fault: Variation
+) -> None:
+    checked = check_sql(schema_sql(fault.style) + fault.sql)
+    assert checked.findings
+    witnesses = [finding.witness for finding in checked.findings]
+    assert any(
+        w is not None and w.rows <= 3 and w.identities <= 2 and w.statements <= 2
+        for w in witnesses
+    )
+
+
+@pytest.mark.slow
+def test_nearly_all_visible_faults_are_found(check_sql: CheckSql) -> None:
+    visible = [fault for fault in faults() if fault.visible]
+    missed = [
+        fault.id
+        for fault in visible
+        if not check_sql(schema_sql(fault.style) + fault.sql).findings
+    ]
+    assert 1 - len(missed) / len(visible) >= FOUND_AT_LEAST, missed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refactor", refactors(), ids=lambda refactor: refactor.id)
+def test_refactor_raises_no_alarm(check_sql: CheckSql, refactor: Variation) -> None:
+    check_sql(schema_sql(refactor.style) + refactor.sql).assert_sound()

@@ -16,6 +16,7 @@ from aiohttp import web
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call, json_response, read_json
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, iso
 from harness.servers.storage.schema import Field, validate
 
@@ -169,7 +170,7 @@ async def remove_bucket(core: Core, call: Call, bucket: str) -> None:
         if used:
             raise errors.bucket_not_empty(bucket)
         await connection.fetchval(
-            "select _storage.as_caller($1)", call.database_settings()
+            f"select {calling('as_caller', 0)}", *call.database_settings()
         )
         done = await connection.execute(
             "delete from storage.buckets where id = $1", bucket
@@ -219,8 +220,8 @@ async def _delete_older_objects(core: Core, call: Call, bucket: str) -> None:
         if not rows:
             return
         gone = await core.connections.rows(
-            "select name, version from _storage.delete_objects($1, $2, $3)",
-            call.database_settings(),
+            f"select name, version from {calling('delete_objects', 2)}",
+            *call.database_settings(),
             bucket,
             [row["name"] for row in rows],
         )

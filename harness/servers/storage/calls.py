@@ -50,7 +50,7 @@ class Call:
     operation: str = ""
     caller: Caller = ANONYMOUS
     authenticated: bool = False
-    _settings: list[str] | None = None
+    _settings: tuple[str, ...] | None = None
 
     @property
     def method(self) -> str:
@@ -84,11 +84,14 @@ class Call:
         """Return a request header."""
         return self.request.headers.get(name, default)
 
-    def database_settings(self) -> list[str]:
-        """Return what ``_storage.as_caller`` takes: the caller as policies see them."""
+    def database_settings(self) -> tuple[str, ...]:
+        """Return the caller as ``_storage.as_caller`` takes them and policies see them.
+
+        Eight texts: role, claims, sub, token, headers, method, path, operation.
+        """
         if self._settings is None:
             caller = self.caller
-            self._settings = [
+            self._settings = (
                 caller.role,
                 caller.claims_json,
                 caller.sub,
@@ -97,7 +100,7 @@ class Call:
                 self.request.method,
                 self.target,
                 self.operation,
-            ]
+            )
         return self._settings
 
 

@@ -8,9 +8,10 @@ reset.  Connections idle for :data:`IDLE_S` go back to the pool.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 
@@ -20,7 +21,7 @@ from harness.servers.storage import errors
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "calling"]
 
 LOGIN: Final = "supabase_storage_admin"
 IDLE_S: Final = 5.0
@@ -28,7 +29,18 @@ PREPARE: Final = (
     "set search_path = storage, public, extensions; set statement_timeout = '30s'"
 )
 
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+def calling(function: str, arguments: int) -> str:
+    """Return the call of a ``_storage`` function: eight settings, then arguments.
+
+    The settings travel one by one: asyncpg looks into every element of a list.
+    """
+    settings = ", ".join(f"${n}::text" for n in range(1, 9))
+    rest = "".join(f", ${n}" for n in range(9, 9 + arguments))
+    return f"_storage.{function}(array[{settings}]{rest})"
 
 
 class Connections:
@@ -37,39 +49,34 @@ class Connections:
     def __init__(self, project: ServedProject, limit: int) -> None:
         self._project = project
         self._limit = limit
-        self._free = asyncio.Semaphore(limit)
-        self._idle: list[PoolConnectionProxy[asyncpg.Record]] = []
+        self._open = 0
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._least_idle = 0
         self._trimming: asyncio.TimerHandle | None = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Give every idle connection back."""
         if self._trimming is not None:
             self._trimming.cancel()
             self._trimming = None
+        if self._returning:
+            await asyncio.wait(self._returning)
         idle, self._idle = self._idle, []
-        await self._release(idle)
+        for connection in idle:
+            await self._drop(connection)
 
     async def row(self, statement: str, *args: Any) -> asyncpg.Record:
         """Run one statement in its own transaction and return its one row."""
         # Written out: a context manager costs a tenth of a small request.
-        if self._free.locked() or not self._idle or self._idle[-1].is_closed():
-            async with self.connection() as connection:
-                record = await connection.fetchrow(statement, *args)
-        else:
-            await self._free.acquire()
-            connection = self._idle.pop()
-            self._least_idle = min(self._least_idle, len(self._idle))
-            try:
-                record = await connection.fetchrow(statement, *args)
-            except FAILURES as exc:
-                raise _refusal_of(exc) from exc
-            finally:
-                if connection.is_closed():
-                    await self._release([connection])
-                else:
-                    self._idle.append(connection)
-                self._free.release()
+        connection = self._take_idle() or await self._take()
+        try:
+            record = await connection.fetchrow(statement, *args)
+        except FAILURES as exc:
+            raise _refusal_of(exc) from exc
+        finally:
+            self._give(connection)
         assert record is not None, statement
         return record
 
@@ -87,43 +94,73 @@ class Connections:
     @asynccontextmanager
     async def as_caller(
         self, settings: Sequence[str], *, service: bool = False
-    ) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+    ) -> AsyncIterator[Connection]:
         """Open a transaction as the caller, or as service_role for ``service``."""
-        scope = "as_service" if service else "as_caller"
+        scope = calling("as_service" if service else "as_caller", 0)
         async with self.connection() as connection, connection.transaction():
-            await connection.fetchval(f"select _storage.{scope}($1)", settings)
+            await connection.fetchval(f"select {scope}", *settings)
             yield connection
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+    async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection; PostgreSQL's errors leave as refusals."""
-        async with self._free:
-            connection = await self._take()
-            try:
-                yield connection
-            except FAILURES as exc:
-                raise _refusal_of(exc) from exc
-            finally:
-                await self._give(connection)
+        connection = self._take_idle() or await self._take()
+        try:
+            yield connection
+        except FAILURES as exc:
+            raise _refusal_of(exc) from exc
+        finally:
+            self._give(connection)
 
-    async def _take(self) -> PoolConnectionProxy[asyncpg.Record]:
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             self._least_idle = min(self._least_idle, len(self._idle))
             if not connection.is_closed():
                 return connection
-            await self._release([connection])
+            self._drop_later(connection)
+        return None
+
+    async def _take(self) -> Connection:
+        """Open a connection, or wait until one is given back."""
+        while self._open >= self._limit:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                handed = await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._pass_on(waiter.result())
+                raise
+            if handed is not None:
+                return handed
+        self._open += 1
         try:
             pool = await self._project.pool(LOGIN)
-            fresh = await pool.acquire()
-            await fresh.execute(PREPARE)
-        except FAILURES as exc:
-            raise _refusal_of(exc) from exc
-        return fresh
+            connection: Connection = await pool.acquire()
+            await connection.execute(PREPARE)
+        except BaseException as exc:
+            self._open -= 1
+            self._pass_on(None)
+            if isinstance(exc, FAILURES):
+                raise _refusal_of(exc) from exc
+            raise
+        return connection
 
-    async def _give(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+    def _give(self, connection: Connection) -> None:
         if connection.is_closed() or connection.is_in_transaction():
-            await self._release([connection])
+            self._drop_later(connection)
+            return
+        self._pass_on(connection)
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Hand a connection, or the right to open one, to whoever waits longest."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if connection is None:
             return
         self._idle.append(connection)
         if self._trimming is None:
@@ -132,29 +169,27 @@ class Connections:
 
     def _trim(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let go of what nobody needed since the last time."""
-        unused, self._idle = (
-            self._idle[: self._least_idle],
-            self._idle[self._least_idle :],
-        )
+        unused = self._idle[: self._least_idle]
+        self._idle = self._idle[self._least_idle :]
         self._trimming = None
-        if unused:
-            self._returning = loop.create_task(self._release(unused))
+        for connection in unused:
+            self._drop_later(connection)
         self._least_idle = len(self._idle)
         if self._idle:
             self._trimming = loop.call_later(IDLE_S, self._trim, loop)
 
-    async def _release(
-        self, connections: Sequence[PoolConnectionProxy[asyncpg.Record]]
-    ) -> None:
-        if not connections:
-            return
+    def _drop_later(self, connection: Connection) -> None:
+        task = asyncio.get_running_loop().create_task(self._drop(connection))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _drop(self, connection: Connection) -> None:
         pool = await self._project.pool(LOGIN)
-        for connection in connections:
-            try:
-                await pool.release(connection)
-            except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-                # A broken connection cannot be reset; the pool has dropped it.
-                continue
+        # A broken connection cannot be reset: the pool has dropped it by itself.
+        with suppress(*FAILURES):
+            await pool.release(connection)
+        self._open -= 1
+        self._pass_on(None)
 
 
 def _refusal_of(exc: BaseException) -> errors.StorageError:

@@ -17,6 +17,7 @@ from aiohttp import web
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call, json_response, read_json
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, iso, object_json, parse_json
 from harness.servers.storage.schema import Field, validate
 from harness.servers.storage.uploads import (
@@ -46,17 +47,14 @@ MOVE: Final = {
     "destinationKey": Field("string", required=True),
 }
 BEGIN_COPY: Final = (
-    "select state, message, (source).* from "
-    "_storage.begin_copy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    f"select state, message, (source).* from {calling('begin_copy', 11)}"
 )
 BEGIN_MOVE: Final = (
     "select visible, moved, state, message, file_size_limit, allowed_mime_types, "
     "(source).version, (source).metadata "
-    "from _storage.begin_move($1, $2, $3, $4, $5, $6, $7, $8)"
+    f"from {calling('begin_move', 7)}"
 )
-FINISH_MOVE: Final = (
-    "select moved from _storage.finish_move($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-)
+FINISH_MOVE: Final = f"select moved from {calling('finish_move', 9)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ async def _begin_copy(core: Core, call: Call, request: CopyRequest) -> asyncpg.R
     target = request.target
     row = await core.connections.row(
         BEGIN_COPY,
-        call.database_settings(),
+        *call.database_settings(),
         *request.source,
         target.bucket,
         target.name,
@@ -191,7 +189,7 @@ async def _begin_move(
 ) -> asyncpg.Record:
     row = await core.connections.row(
         BEGIN_MOVE,
-        call.database_settings(),
+        *call.database_settings(),
         *source,
         target.bucket,
         target.name,
@@ -229,7 +227,7 @@ async def _finish_move(
         metadata["eTag"] = stored.etag
     done = await core.connections.row(
         FINISH_MOVE,
-        call.database_settings(),
+        *call.database_settings(),
         *source,
         target.bucket,
         target.name,

@@ -15,6 +15,7 @@ from aiohttp import web
 from harness.servers.storage import errors
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call, json_response, read_json
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, object_json
 from harness.servers.storage.schema import Field, validate
 
@@ -25,8 +26,8 @@ MANY: Final = {
 }
 BATCH: Final = 500
 HARD_LIMIT: Final = 1000
-ONE: Final = "select * from _storage.delete_object($1, $2, $3)"
-SEVERAL: Final = "select * from _storage.delete_objects($1, $2, $3)"
+ONE: Final = f"select * from {calling('delete_object', 2)}"
+SEVERAL: Final = f"select * from {calling('delete_objects', 2)}"
 
 
 async def delete_object(core: Core, call: Call, bucket: str, key: str) -> web.Response:
@@ -40,7 +41,7 @@ async def remove_object(core: Core, call: Call, bucket: str, key: str) -> None:
     """Delete one object as the caller; its existence is checked as service_role."""
     if "\0" in key:
         raise errors.no_such_key(key)
-    row = await core.connections.row(ONE, call.database_settings(), bucket, key)
+    row = await core.connections.row(ONE, *call.database_settings(), bucket, key)
     if not row["existed"]:
         raise errors.no_such_key(key)
     if not row["removed"]:
@@ -70,7 +71,7 @@ async def remove_objects(
     gone: list[asyncpg.Record] = []
     for start in range(0, len(keys), BATCH):
         rows = await core.connections.rows(
-            SEVERAL, call.database_settings(), bucket, keys[start : start + BATCH]
+            SEVERAL, *call.database_settings(), bucket, keys[start : start + BATCH]
         )
         core.faults.hit("delete.recorded")
         await core.intents.removed(

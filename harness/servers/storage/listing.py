@@ -17,6 +17,7 @@ from aiohttp import web
 
 from harness.servers.storage import errors
 from harness.servers.storage.calls import Call, json_response, read_json
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, iso, raw_json
 from harness.servers.storage.schema import Field, validate
 
@@ -55,7 +56,7 @@ V2: Final = {
 V2_LIMIT: Final = 1000
 V1_LIMIT: Final = 1500
 MAX_INT4: Final = 2**31 - 1
-LIST_FOLDER: Final = "select _storage.list_folder($1, $2, $3, $4, $5, $6, $7, $8)"
+LIST_FOLDER: Final = f"select {calling('list_folder', 7)}"
 SEARCH: Final = "select * from storage.search($1, $2, $3, $4, $5, $6, $7, $8)"
 SEARCH_V2: Final = "select * from storage.search_v2($1, $2, $3, $4, $5, $6, $7, $8)"
 
@@ -77,7 +78,7 @@ async def list_objects(core: Core, call: Call, bucket: str) -> web.Response:
         sought = prefix + search
         row = await core.connections.row(
             LIST_FOLDER,
-            settings,
+            *settings,
             bucket,
             sought,
             levels,

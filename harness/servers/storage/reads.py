@@ -24,6 +24,7 @@ from harness.protocols.http_ranges import (
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef, StoredBytes
 from harness.servers.storage.calls import Call, json_response
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, iso, parse_json, raw_json
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 
 Reader = Literal["caller", "public", "service", "strict"]
 
-FIND = "select * from _storage.find_object($1, $2, $3, $4)"
+FIND = f"select * from {calling('find_object', 3)}"
 INLINE_BYTES = 64 * 1024
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -74,7 +75,7 @@ async def find_object(
     """Return the row of an object, or refuse as the real service does."""
     names.check_key(key)
     row = await core.connections.row(
-        FIND, call.database_settings(), bucket, key, reader
+        FIND, *call.database_settings(), bucket, key, reader
     )
     if not row["bucket_found"]:
         raise errors.no_such_bucket(bucket)

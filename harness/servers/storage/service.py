@@ -16,7 +16,6 @@ from harness.servers.project import ERROR_CODE, ServedProject
 from harness.servers.storage import errors
 from harness.servers.storage.backend import Backend
 from harness.servers.storage.backend_file import FileBackend
-from harness.servers.storage.backend_s3 import S3Backend
 from harness.servers.storage.calls import Call, authenticate
 from harness.servers.storage.connections import Connections
 from harness.servers.storage.core import Core
@@ -146,6 +145,9 @@ class StorageService:
 
 def _backend(project: ServedProject, settings: StorageSettings) -> Backend:
     if settings.backend == "s3":
+        # Few projects keep their bytes elsewhere; the others start sooner without it.
+        from harness.servers.storage.backend_s3 import S3Backend
+
         return S3Backend(settings, project.ref, project.clock)
     return FileBackend(project.objects_dir, durable=settings.durability == "full")
 

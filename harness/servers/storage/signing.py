@@ -15,6 +15,7 @@ from aiohttp import web
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call, json_response, read_json
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core
 from harness.servers.storage.images import TRANSFORM
 from harness.servers.storage.schema import Field, validate
@@ -44,8 +45,8 @@ SIGN_MANY: Final = {
     ),
 }
 NOT_VISIBLE: Final = "Either the object does not exist or you do not have access to it"
-IS_VISIBLE: Final = "select _storage.is_visible($1, $2, $3)"
-VISIBLE: Final = "select * from _storage.visible_names($1, $2, $3)"
+IS_VISIBLE: Final = f"select {calling('is_visible', 2)}"
+VISIBLE: Final = f"select * from {calling('visible_names', 2)}"
 URI_RESERVED: Final = ";/?:@&=+$,#"
 
 
@@ -53,7 +54,7 @@ async def sign_object(core: Core, call: Call, bucket: str, key: str) -> web.Resp
     """POST /object/sign/:bucket/*."""
     asked = validate(await read_json(call), SIGN)
     names.check_key(key)
-    row = await core.connections.row(IS_VISIBLE, call.database_settings(), bucket, key)
+    row = await core.connections.row(IS_VISIBLE, *call.database_settings(), bucket, key)
     if not row[0]:
         raise errors.no_such_key(key)
     path = f"{bucket}/{key}"
@@ -74,7 +75,9 @@ async def sign_objects(core: Core, call: Call, bucket: str) -> web.Response:
     """POST /object/sign/:bucket: many at once, each with its own outcome."""
     asked = validate(await read_json(call), SIGN_MANY)
     paths: list[str] = asked["paths"]
-    rows = await core.connections.rows(VISIBLE, call.database_settings(), bucket, paths)
+    rows = await core.connections.rows(
+        VISIBLE, *call.database_settings(), bucket, paths
+    )
     visible = {row[0] for row in rows}
     results = []
     for path in paths:

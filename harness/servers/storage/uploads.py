@@ -23,9 +23,10 @@ from aiohttp import web
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef, Staged, StoredBytes
 from harness.servers.storage.calls import Call, json_response
+from harness.servers.storage.connections import calling
 from harness.servers.storage.core import Core, iso
 from harness.servers.storage.robots import check_x_robots_tag
-from harness.servers.storage.staging import BODY_ERRORS, body_chunks
+from harness.servers.storage.staging import BODY_ERRORS, body_chunks, stage_bytes
 
 __all__ = [
     "Incoming",
@@ -42,18 +43,21 @@ __all__ = [
 ]
 
 USER_METADATA_LIMIT: Final = 1024 * 1024
+IN_MEMORY: Final = 64 * 1024
 FORM_FIELD_LIMIT: Final = 2 * 1024 * 1024
 
-BEGIN: Final = "select * from _storage.begin_upload($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+BEGIN: Final = f"select * from {calling('begin_upload', 8)}"
 FINISH: Final = (
-    "select conflict, old_version, (stored).* "
-    "from _storage.finish_upload($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+    f"select conflict, old_version, (stored).* from {calling('finish_upload', 9)}"
 )
 
 
 @dataclass(slots=True)
 class Incoming:
-    """What a request says about the body it carries."""
+    """What a request says about the body it carries.
+
+    ``raw`` is where the very bytes come from, when nothing has to be taken off them.
+    """
 
     chunks: AsyncIterator[bytes]
     mime_type: str
@@ -63,6 +67,7 @@ class Incoming:
     user_metadata: Any = None
     x_robots_tag: str | None = None
     sha256: str = ""
+    raw: aiohttp.StreamReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +130,7 @@ async def receive_and_store(
         limit = permitted.limit
         if core.settings.compat and not incoming.is_form:
             limit = core.settings.upload_file_size_limit
-        staged = await core.stager.receive(
-            incoming.chunks,
-            limit,
-            sha256="" if core.settings.compat else incoming.sha256,
-        )
+        staged = await _receive(core, incoming, limit)
         staged.mime_type, staged.cache_control = (
             incoming.mime_type,
             incoming.cache_control,
@@ -152,6 +153,16 @@ async def receive_and_store(
         raise
 
 
+async def _receive(core: Core, incoming: Incoming, limit: int) -> Staged:
+    raw = incoming.raw
+    small = (incoming.declared_size or 0) <= IN_MEMORY
+    if raw is not None and small and raw.is_eof() and raw.exception() is None:
+        # All of a small body is here by now.
+        return await stage_bytes(raw.read_nowait(-1))
+    sha256 = "" if core.settings.compat else incoming.sha256
+    return await core.stager.receive(incoming.chunks, limit, sha256=sha256)
+
+
 async def read_incoming(call: Call) -> Incoming:
     """Read what comes before the bytes: headers, or form fields up to the file."""
     request = call.request
@@ -167,6 +178,7 @@ async def read_incoming(call: Call) -> Incoming:
             declared_size=request.content_length,
             is_form=False,
             user_metadata=decode_user_metadata(call.header("x-metadata")),
+            raw=request.content if request.content_length is not None else None,
         )
     incoming.x_robots_tag = call.header("x-robots-tag") or None
     return incoming
@@ -201,7 +213,7 @@ async def permit(
         metadata["contentLength"] = incoming.declared_size
     row = await core.connections.row(
         BEGIN,
-        call.database_settings(),
+        *call.database_settings(),
         ref.bucket,
         ref.name,
         owner.owner,
@@ -287,7 +299,7 @@ async def finish(
     """Write the row of stored bytes as service_role; remove the bytes it replaces."""
     row = await core.connections.row(
         FINISH,
-        call.database_settings(),
+        *call.database_settings(),
         ref.bucket,
         ref.name,
         owner.owner,

@@ -30,6 +30,7 @@ from harness.servers.realtime.visibility_sql import (
     ALL_ROWS,
     FAILED,
     NOT_YET,
+    SEPARATOR,
     check_function,
     old_rows_function,
     parameters,
@@ -45,7 +46,10 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Claims(NamedTuple):
-    """Claims to judge by; ``members`` are the rows in question, ``None`` for all."""
+    """Claims to judge by; ``members`` are the rows in question, ``None`` for all.
+
+    Of claims that are judged together, either all have members or none has.
+    """
 
     json: str
     sub: str
@@ -131,29 +135,47 @@ class VisibilityChecker:
         opened anew the next time.
         """
         verdict = Verdict()
-        rows = question.rows
-        deadline_s = time.monotonic() + 2 * self._timeout_ms / 1000
-        pending = [list(range(len(claims)))]
-        while pending:
-            some = pending.pop()
-            part = [claims[position] for position in some]
-            try:
-                answer = await self._call(question, part)
-            except asyncpg.QueryCanceledError:
-                if len(some) == 1 or time.monotonic() > deadline_s:
-                    _fail_all(verdict, some, claims, len(rows), CANCELED)
-                else:
-                    half = len(some) // 2
-                    pending += [some[half:], some[:half]]
-                continue
-            except asyncpg.PostgresError as exc:
-                _fail_all(verdict, some, claims, len(rows), str(exc))
-                continue
-            self.checks += sum(
-                len(rows) if c.members is None else len(c.members) for c in part
-            )
-            _read(verdict, answer, some)
+        if not await self._judge(question, claims, 0, verdict):
+            await self._judge_apart(question, claims, verdict)
         return verdict
+
+    async def _judge(
+        self, question: Question, claims: Sequence[Claims], first: int, verdict: Verdict
+    ) -> bool:
+        """Add the verdict on ``claims``, the first of which is known as ``first``.
+
+        Returns whether PostgreSQL had the time to decide.
+        """
+        try:
+            answer = await self._call(question, claims)
+        except asyncpg.QueryCanceledError:
+            return False
+        except asyncpg.PostgresError as exc:
+            _fail_all(verdict, claims, first, len(question.rows), str(exc))
+            return True
+        if claims[0].members is None:
+            self.checks += len(question.rows) * len(claims)
+        else:
+            self.checks += sum(len(one.members or ()) for one in claims)
+        _read(verdict, answer, first)
+        return True
+
+    async def _judge_apart(
+        self, question: Question, claims: Sequence[Claims], verdict: Verdict
+    ) -> None:
+        """Find the claims for which PostgreSQL takes too long, by halves."""
+        deadline_s = time.monotonic() + self._timeout_ms / 1000
+        pending = [(0, len(claims))]
+        while pending:
+            start, stop = pending.pop()
+            if stop - start == 1 or time.monotonic() > deadline_s:
+                part = claims[start:stop]
+                _fail_all(verdict, part, start, len(question.rows), CANCELED)
+                continue
+            middle = (start + stop) // 2
+            for low, high in ((start, middle), (middle, stop)):
+                if not await self._judge(question, claims[low:high], low, verdict):
+                    pending.append((low, high))
 
     async def connection(self) -> Connection:
         """Return the checker's connection; raises when there can be none."""
@@ -257,26 +279,30 @@ async def _drop(connection: Connection, name: str) -> None:
 def _arguments(question: Question, claims: Sequence[Claims]) -> list[Any]:
     rows = question.rows
     columns = [[row[i] for row in rows] for i in range(question.key_columns)]
-    members: list[int] = []
-    ends: list[int] = []
-    for one in claims:
-        if one.members is None:
-            ends.append(-1)
-        else:
-            members.extend(position + 1 for position in one.members)
-            ends.append(len(members))
     return [
         *columns,
         question.role,
-        [one.json for one in claims],
-        [one.sub for one in claims],
-        ends,
-        members,
+        SEPARATOR.join([one.json for one in claims]),
+        # A sub with a separator is read from the claims instead.
+        SEPARATOR.join(["" if SEPARATOR in one.sub else one.sub for one in claims]),
+        *_subsets(claims),
         list(question.xids),
     ]
 
 
-def _read(verdict: Verdict, rows: list[asyncpg.Record], some: list[int]) -> None:
+def _subsets(claims: Sequence[Claims]) -> tuple[list[int] | None, list[int]]:
+    """Return where each one's rows end, and the rows; no ends when all ask for all."""
+    if claims[0].members is None:
+        return None, []
+    members: list[int] = []
+    ends: list[int] = []
+    for one in claims:
+        members.extend(position + 1 for position in one.members or ())
+        ends.append(len(members))
+    return ends, members
+
+
+def _read(verdict: Verdict, rows: list[asyncpg.Record], first: int) -> None:
     position_of: dict[tuple[int, int], list[int]] = {}
     for who, addresses, members, columns, subject, failure in rows:
         if who == ALL_ROWS:
@@ -289,10 +315,10 @@ def _read(verdict: Verdict, rows: list[asyncpg.Record], some: list[int]) -> None
             )
         elif who == FAILED:
             lost = tuple(member - 1 for member in members)
-            verdict.failures.append(Failure(some[subject - 1], lost, failure))
+            verdict.failures.append(Failure(first + subject - 1, lost, failure))
         else:
             seen = _positions(verdict, position_of, addresses, members)
-            claims = some[who - 1]
+            claims = first + who - 1
             verdict.visible[claims] = verdict.visible.get(claims, frozenset()) | seen
 
 
@@ -312,13 +338,8 @@ def _positions(
 
 
 def _fail_all(
-    verdict: Verdict,
-    some: list[int],
-    claims: Sequence[Claims],
-    count: int,
-    text: str,
+    verdict: Verdict, claims: Sequence[Claims], first: int, count: int, text: str
 ) -> None:
-    for position in some:
-        members = claims[position].members
-        rows = tuple(range(count)) if members is None else members
+    for position, one in enumerate(claims, first):
+        rows = tuple(range(count)) if one.members is None else one.members
         verdict.failures.append(Failure(position, rows, text))

@@ -186,10 +186,9 @@ create or replace function storage.extension(name text) returns text
 language plpgsql immutable as $$
 declare
   tokens text[] := string_to_array(name, '/');
-  parts text[] := string_to_array(tokens[cardinality(tokens)], '.');
 begin
   -- A name without a dot is its own extension, as the real function answers.
-  return parts[cardinality(parts)];
+  return substring(tokens[cardinality(tokens)] from '[^.]*$');
 end $$;
 
 create or replace function storage.get_common_prefix(

@@ -363,9 +363,7 @@ end $$;
 -- about candidates only, of objects a batch by their ids, of a folder by its range of
 -- names.  The answer is the JSON array that the API sends.
 
-drop function if exists _storage.list_folder(
-  text[], text, text, integer, integer, integer, integer, boolean);
-create function _storage.list_folder(
+create or replace function _storage.list_folder(
   caller text[], bucket text, sought text, levels integer, depth integer,
   top integer, skip integer, ascending boolean
 ) returns text language plpgsql as $$

@@ -81,6 +81,7 @@ async def options(core: Core, call: Call, segment: str = "") -> web.Response:
             "Tus-Extension": protocol.EXTENSIONS,
             "Tus-Version": protocol.VERSION,
             "Tus-Max-Size": str(core.settings.upload_file_size_limit),
+            **_origin(call),
         },
     )
 
@@ -387,14 +388,24 @@ def _expiry(core: Core, announced: Announced) -> str:
     return http_date(datetime.fromtimestamp(announced.created_at + lifetime_s, UTC))
 
 
+def _origin(call: Call) -> dict[str, str]:
+    """Return the CORS header; a gateway in front writes its own over it."""
+    return {"Access-Control-Allow-Origin": call.header("Origin") or "*"}
+
+
 async def _told(call: Call, act: Callable[[], Awaitable[web.Response]]) -> web.Response:
     """Answer refusals in plain text with their real status."""
     try:
-        return await act()
+        response = await act()
     except TusError as exc:
-        status, text = exc.status, str(exc)
+        response = _refused(call, exc.status, str(exc))
     except errors.StorageError as exc:
-        status, text = exc.status, exc.message
+        response = _refused(call, exc.status, exc.message)
+    response.headers.update(_origin(call))
+    return response
+
+
+def _refused(call: Call, status: int, text: str) -> web.Response:
     if call.method == "HEAD":
         return _answer(status, {})
     return _answer(status, {"Content-Type": "text/plain; charset=utf-8"}, text)

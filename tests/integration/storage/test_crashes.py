@@ -228,10 +228,15 @@ def prepare(database: DatabaseAddress, folder: Path) -> None:
 
 
 def strike(
-    database: DatabaseAddress, folder: Path, point: str, operation: Operation
+    database: DatabaseAddress,
+    folder: Path,
+    point: str,
+    operation: Operation,
+    **settings: str,
 ) -> None:
     """Run an operation in which the server dies."""
-    with mortal(database, folder, fault_point=point) as (server, process):
+    armed = {"fault_point": point, **settings}
+    with mortal(database, folder, **armed) as (server, process):
         try:
             operation(server)
         except CRASHED:
@@ -307,6 +312,30 @@ def assert_done(operation: Operation, contents: dict[str, bytes]) -> None:
         multipart: {"kept": NEW, "other": OLD},
     }
     assert contents == wanted[operation]
+
+
+DURABLE_POINTS = [
+    ("upload.stored", overwrite),
+    ("upload.recorded", overwrite),
+    ("move.stored", move),
+    ("tus.noted", tus),
+    ("multipart.part_recorded", multipart),
+]
+
+
+@pytest.mark.parametrize(
+    ("point", "operation"),
+    DURABLE_POINTS,
+    ids=[f"{p}-{o.__name__}" for p, o in DURABLE_POINTS],
+)
+def test_durable_server_killed(
+    database: DatabaseAddress, tmp_path: Path, point: str, operation: Operation
+) -> None:
+    prepare(database, tmp_path)
+    strike(database, tmp_path, point, operation, durability="full")
+    with serving(database, tmp_path) as server:
+        assert server.call("GET", "/bucket/docs").status_code == 200
+        assert_outcome(operation, point, assert_consistent(server, database, tmp_path))
 
 
 def test_server_killed_while_it_sweeps(

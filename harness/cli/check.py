@@ -86,6 +86,7 @@ async def _check(
             config=config,
             seed=run.session.seed,
             emit=run.session.emit,
+            sources=[s for s in await schema.sources() if isinstance(s, Path)],
         )
         summarise(f"{schema.name}: {summary}")
 

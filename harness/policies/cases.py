@@ -7,12 +7,12 @@ expectation is the *wrong* outcome: it holds when the fault is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.db.catalog import Name
 from harness.policies.personas import Persona
-from harness.policies.population import StoredRow
+from harness.policies.population import StoredRow, insert_statement
 from harness.policies.probing import Answer
 
 __all__ = ["Case", "Expectation", "Severity", "Step", "Violation"]
@@ -34,6 +34,12 @@ class Step:
     target: Name | None = None
     values: Mapping[str, str | None] = field(default_factory=dict)
     filters: Mapping[str, str | None] = field(default_factory=dict)
+
+    def without(self, name: str) -> Step:
+        """Return an INSERT that leaves a column out."""
+        assert self.target is not None
+        values = {k: v for k, v in self.values.items() if k != name}
+        return replace(self, sql=insert_statement(self.target, values), values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -153,11 +153,13 @@ async def check_schema(
     emit: Callable[[Event], None] = lambda event: None,
     scratch: ScratchFactory = cloned,
     clock: Clock | None = None,
+    locate: Callable[[str], str] = str,
 ) -> CheckSummary:
     """Judge the schema that ``database`` holds; the same seed gives the same result.
 
-    ``scratch`` makes a private copy of a database; by default a clone on its server,
-    for which nobody may be connected to ``database``.
+    ``locate`` turns the name of an object into where it is defined.  ``scratch`` makes
+    a private copy of a database; by default a clone on its server, for which nobody may
+    be connected to ``database``.
     """
     budget = budget or Budget()
     async with AsyncExitStack() as stack:
@@ -168,7 +170,7 @@ async def check_schema(
             )
             for copy in copies
         ]
-        run = _Run(emit, budget, clock or SystemClock(), seed)
+        run = _Run(emit, budget, clock or SystemClock(), seed, locate)
         trial = await run.prepare(probers[0], rules)
         run.shrinker = Shrinker(
             probers[1], trial.catalog, trial.ownership, trial.population
@@ -180,7 +182,15 @@ async def check_schema(
 class _Run:
     """One check of one schema: counts and emits."""
 
-    def __init__(self, emit: Emit, budget: Budget, clock: Clock, seed: int) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        budget: Budget,
+        clock: Clock,
+        seed: int,
+        locate: Callable[[str], str],
+    ) -> None:
+        self.locate = locate
         self.emit = emit
         self.budget = budget
         self.clock = clock
@@ -190,6 +200,7 @@ class _Run:
         self.findings = 0
         self.undecided = 0
         self.shrinker: Shrinker | None = None
+        self.violated: set[tuple[str, str, str]] = set()
         self.unsolved: dict[str, str] = {}
 
     def at(self) -> float:
@@ -228,7 +239,9 @@ class _Run:
 
             await self._check("declared_rules_hold", declared, trial)
         for cell in decision_cells(trial):
-            self.emit(cell)
+            key = (cell.relation, cell.command, cell.persona)
+            wrong = cell.allowed and cell.scope != "own" and key in self.violated
+            self.emit(replace(cell, judged="violation") if wrong else cell)
 
     async def _worlds(self, trial: Trial) -> Judgement:
         return Judgement(undecided=dict(self.unsolved))
@@ -253,7 +266,11 @@ class _Run:
             self.undecided += 1
             self.emit(
                 Undecided(
-                    at=self.at(), phase=PHASE, check=name, where=where, reason=reason
+                    at=self.at(),
+                    phase=PHASE,
+                    check=name,
+                    where=self.locate(where),
+                    reason=reason,
                 )
             )
         self.checks += 1
@@ -272,6 +289,7 @@ class _Run:
         found = 0
         for group in grouped(violations):
             clearest = group[0]
+            self.violated |= {_cell_of(violation) for violation in group}
             assert self.shrinker is not None
             shrunk = await self.shrinker.shrink(clearest.case)
             others = len({v.case.persona.name for v in group}) - 1
@@ -288,7 +306,7 @@ class _Run:
                     phase=PHASE,
                     check=clearest.check,
                     message=clearest.message,
-                    where=clearest.where,
+                    where=self.locate(clearest.where),
                     severity=clearest.severity,
                     note=note,
                     hint=clearest.hint,
@@ -310,6 +328,12 @@ class _Run:
             took_s=self.at(),
             ownership=tuple(trial.ownership.describe()),
         )
+
+
+def _cell_of(violation: Violation) -> tuple[str, str, str]:
+    """Return the relation, command and persona of a violation's last step."""
+    step = violation.case.steps[-1]
+    return str(step.target), step.action.upper(), violation.case.persona.name
 
 
 def grouped(violations: Iterable[Violation]) -> list[list[Violation]]:

@@ -12,7 +12,7 @@ from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
 from harness.policies.trial import Trial
 
-__all__ = ["Change", "Secrets", "changes_of", "leaves"]
+__all__ = ["Change", "Secrets", "changes_of", "did_something", "leaves"]
 
 TOKEN = re.compile(r"(?=.*\d).{6,}", re.DOTALL)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -81,6 +81,16 @@ def changes_of(trial: Trial, seen: Mapping[str, Any]) -> Iterator[Change]:
             )
         for after in fresh.values():
             yield Change(kind="insert", table=table, before=None, after=after)
+
+
+def did_something(trial: Trial, seen: Mapping[str, Any]) -> bool:
+    """Say whether the observer saw any change, of tables not modelled too."""
+    modelled = trial.catalog.relations
+    for text in seen:
+        table = _logical(trial.catalog, text)
+        if table not in modelled or table.schema == "realtime":
+            return True
+    return any(changes_of(trial, seen))
 
 
 def trial_row(stored: Mapping[str, StoredRow], at: str) -> StoredRow:

@@ -54,6 +54,9 @@ declare
   context text;
 begin
   begin
+    if p ? 'observe' then
+      perform harness_probe.mark();
+    end if;
     perform set_config('search_path', p -> 'settings' ->> 'search_path', true);
     if p ? 'setup' then
       for command in select jsonb_array_elements_text(p -> 'setup') loop
@@ -205,17 +208,35 @@ begin
   return to_jsonb(all_answers);
 end $$;
 
+-- Statements of a transaction's own statistics: the server reports them at most once a
+-- second, so that they still hold what earlier probes did.
+create or replace function harness_probe.written() returns jsonb
+language sql as $$
+  select coalesce(jsonb_object_agg(relid, n_tup_ins + n_tup_upd + n_tup_del), '{}')
+    from pg_stat_xact_all_tables
+   where n_tup_ins + n_tup_upd + n_tup_del > 0
+     and schemaname !~ '^pg_' and schemaname <> 'information_schema'
+$$;
+
+create or replace function harness_probe.mark() returns void
+language sql as $$
+  select set_config('harness.written', harness_probe.written()::text, true)
+$$;
+
 create or replace function harness_probe.changed() returns jsonb
 language plpgsql as $$
 declare
   touched record;
   rows jsonb;
   found jsonb := '{}';
+  before jsonb := current_setting('harness.written')::jsonb;
 begin
   for touched in
-    select schemaname, relname from pg_stat_xact_all_tables
-     where n_tup_ins + n_tup_upd + n_tup_del > 0
-       and schemaname !~ '^pg_' and schemaname <> 'information_schema'
+    select n.nspname as schemaname, c.relname
+      from jsonb_each(harness_probe.written()) w
+      join pg_class c on c.oid = w.key::oid
+      join pg_namespace n on n.oid = c.relnamespace
+     where w.value is distinct from before -> w.key
   loop
     execute format(
       'select coalesce(jsonb_agg(jsonb_build_object('

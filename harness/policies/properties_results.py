@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.db.catalog import Bucket
 from harness.policies.cases import Case, Expectation, Step, Violation
+from harness.policies.effects import did_something
 from harness.policies.probing import Attempt
 from harness.policies.properties_functions import Called, call_functions
 from harness.policies.properties_rows import rank
@@ -138,7 +139,7 @@ async def functions_claim_only_what_they_did(trial: Trial) -> Judgement:
         if not (commands and DOING.match(function.name.name) and called.answer.ok):
             continue
         claimed = called.answer.fetched == [{function.name.name: True}]
-        if claimed and not called.answer.seen:
+        if claimed and not did_something(trial, called.answer.seen or {}):
             judgement.violations.append(_empty_claim(called))
     return judgement
 

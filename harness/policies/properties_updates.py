@@ -85,19 +85,26 @@ async def _is_harmless(
 def _manages(
     trial: Trial, relation: Relation, row: StoredRow, changes: Mapping[str, str | None]
 ) -> bool:
-    """Say whether the giver may do so as a manager, since not every owner may.
+    """Say whether the right to change the row comes from elsewhere than owning it.
 
-    True if somebody else owns a row like this one and may not even change it.
+    It does if somebody who does not own it may change it too, or if somebody else owns
+    a row like this one, sees it, and may not change it.
     """
-    for other in trial.population.of(relation.name):
-        if not _alike(trial, relation, row, other):
-            continue
-        for persona in trial.personas:
-            owns = any(other.text(column) == persona.sub for column in changes)
-            plain = persona.kind == "plain" and persona.sub
-            if plain and owns and not trial.decisions.may(persona, "UPDATE", other):
-                return True
-    return False
+    plain = [p for p in trial.personas if p.kind == "plain" and p.sub]
+    shared = any(
+        row.text(column) != persona.sub and trial.decisions.may(persona, "UPDATE", row)
+        for persona in plain
+        for column in changes
+    )
+    return shared or any(
+        other.text(column) == persona.sub
+        and trial.decisions.may(persona, "SELECT", other)
+        and not trial.decisions.may(persona, "UPDATE", other)
+        for other in trial.population.of(relation.name)
+        if _alike(trial, relation, row, other)
+        for persona in plain
+        for column in changes
+    )
 
 
 def _alike(trial: Trial, relation: Relation, row: StoredRow, other: StoredRow) -> bool:

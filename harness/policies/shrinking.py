@@ -176,7 +176,42 @@ class Shrinker:
         setup = await self._drop_users(case, setup)
         setup = await self._merge_users(case, setup)
         setup = await self._drop_columns(case, setup)
+        case = await self._drop_claims(case, setup)
+        case = await self._drop_values(case, setup)
         return self._shrunk(case, setup)
+
+    async def _drop_claims(self, case: Case, setup: _Setup) -> Case:
+        """Keep of the token only what the fault needs."""
+        persona = case.persona
+        for name in persona.claims:
+            if name in ("sub", "role"):
+                continue
+            claims = {k: v for k, v in case.persona.claims.items() if k != name}
+            tried = replace(case, persona=replace(case.persona, claims=claims))
+            if await self._shows(tried, setup):
+                case = tried
+        return case
+
+    def _telling(self, table: Name) -> set[str]:
+        """Return the columns that say whose a row is, without which it says nothing."""
+        if table == OBJECTS:
+            return {"bucket_id", "name"}
+        owned = self.ownership.of(table)
+        parents = {column for parent in owned.parents for column in parent.columns}
+        return {*owned.user_names, *owned.tenants, *parents}
+
+    async def _drop_values(self, case: Case, setup: _Setup) -> Case:
+        """Leave out of an INSERT what neither the fault nor its reader needs."""
+        for index, step in enumerate(case.steps):
+            if step.action != "insert" or step.target is None:
+                continue
+            for name in sorted(set(step.values) - self._telling(step.target)):
+                shorter = case.steps[index].without(name)
+                steps = (*case.steps[:index], shorter, *case.steps[index + 1 :])
+                tried = replace(case, steps=steps)
+                if shorter.values and await self._shows(tried, setup):
+                    case = tried
+        return case
 
     def _shrunk(self, case: Case, setup: _Setup) -> ShrunkCase:
         known = frozenset(user.id for user in self.population.world.cast.users)

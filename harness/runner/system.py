@@ -21,6 +21,7 @@ from harness.load.profiles import find_profile
 from harness.load.runner import run_profile
 from harness.load.target import Target
 from harness.policies.check import Budget, check_schema
+from harness.policies.locations import Locations
 from harness.policies.rules import read_rules
 from harness.runner.session import RunSession
 from harness.runner.suite import run_suite
@@ -101,6 +102,7 @@ class SystemRun:
                 config=self.config,
                 seed=self.session.seed,
                 emit=self.session.emit,
+                sources=scenario.schema_folders(),
             )
             summarise(summary)
             await project.drop()
@@ -175,6 +177,7 @@ async def check_policies(
     config: Config,
     seed: int,
     emit: Callable[[Event], None],
+    sources: Sequence[Path] = (),
 ) -> str:
     """Judge the schema in ``database`` by execution; returns one line of summary."""
     summary = await check_schema(
@@ -186,6 +189,7 @@ async def check_policies(
             statement_timeout_ms=config.statement_timeout_ms,
         ),
         emit=emit,
+        locate=Locations.of(sources).place,
     )
     return (
         f"{summary.checks} checks, {summary.decisions:,} decisions, "

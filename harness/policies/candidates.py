@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from posixpath import dirname
 
 from harness.db.catalog import Relation, quote_identifier
+from harness.policies.comparisons import Const
 from harness.policies.ownership import Parent, Part, TableOwnership
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
@@ -132,7 +133,13 @@ def _planted_object(
     if not folders:
         return
     theirs = planted["name"] or ""
-    for name in [theirs, *_mixed(trial, persona, bucket, theirs, list(folders))]:
+    # A folder that policies compare with words says what is in it, not whose it is.
+    whose = [
+        index
+        for index, uses in folders.items()
+        if not all(isinstance(use.term, Const) for use in uses)
+    ]
+    for name in [theirs, *_mixed(trial, persona, bucket, theirs, whose)]:
         values = {**planted, "name": name, **row_owners(persona)}
         yield Candidate(kind="planted", values=values, about=())
 
@@ -153,7 +160,7 @@ def _mixed(
     if len(mine) != len(foreign) or len(indexes) < 2:
         return
     for index in indexes:
-        if index < len(mine):
+        if index < len(mine) and mine[index - 1] != foreign[index - 1]:
             parts = [*mine[:-1], foreign[-1]]
             parts[index - 1] = foreign[index - 1]
             yield "/".join(parts)

@@ -202,6 +202,8 @@ class _Run:
         self.shrinker: Shrinker | None = None
         self.violated: set[tuple[str, str, str]] = set()
         self.unsolved: dict[str, str] = {}
+        # Decisions that an event has told; the first check tells the matrix's too.
+        self.told = 0
 
     def at(self) -> float:
         """Return the seconds since the check began."""
@@ -247,7 +249,7 @@ class _Run:
         return Judgement(undecided=dict(self.unsolved))
 
     async def _check(self, name: str, judged: Property, trial: Trial) -> None:
-        began_s, decided = self.at(), trial.prober.decisions
+        began_s = self.at()
         self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
         found = 0
         try:
@@ -274,6 +276,7 @@ class _Run:
                 )
             )
         self.checks += 1
+        told, self.told = self.told, trial.prober.decisions
         self.emit(
             CheckFinished(
                 at=self.at(),
@@ -281,7 +284,7 @@ class _Run:
                 check=name,
                 outcome="failed" if found or judgement.undecided else "passed",
                 took_s=self.at() - began_s,
-                decisions=trial.prober.decisions - decided,
+                decisions=self.told - told,
             )
         )
 

@@ -23,6 +23,7 @@ from harness.load.target import Target
 from harness.policies.check import Budget, check_schema
 from harness.policies.locations import Locations
 from harness.policies.rules import read_rules
+from harness.report.model import plural
 from harness.runner.session import RunSession
 from harness.runner.suite import run_suite
 from harness.scenario import Scenario
@@ -193,7 +194,7 @@ async def check_policies(
     )
     return (
         f"{summary.checks} checks, {summary.decisions:,} decisions, "
-        f"{summary.findings} findings, {summary.undecided} undecided"
+        f"{plural(summary.findings, 'finding')}, {summary.undecided} undecided"
     )
 
 

@@ -5,6 +5,9 @@ subscriber, and rolled back.  Writing is shown by inserting as the subscriber, e
 extension in a subtransaction of its own, rolled back as well.  Requests that arrive
 together share a transaction: one statement judges them all, each by itself.
 
+A token may name the roles that ``authenticator`` is a member of, as at the other
+services; our own login, a superuser, could become any.
+
 Policies see ``realtime.topic()``, ``extension`` and the claims; event and payload are
 NULL, ``private`` has its default.
 """
@@ -45,6 +48,10 @@ declare
 begin
     for k in 1 .. cardinality(_roles) loop
         begin
+            if not pg_has_role('authenticator', _roles[k], 'MEMBER') then
+                raise insufficient_privilege using message =
+                    format('permission denied to set role "%s"', _roles[k]);
+            end if;
             _ids := array[gen_random_uuid(), gen_random_uuid()];
             insert into realtime.messages
                 (id, topic, extension, inserted_at, updated_at)
@@ -87,6 +94,10 @@ begin
         foreach extension in array array['broadcast', 'presence'] loop
             continue when extension = 'presence' and not _presence[k];
             begin
+                if not pg_has_role('authenticator', _roles[k], 'MEMBER') then
+                    raise insufficient_privilege using message =
+                        format('permission denied to set role "%s"', _roles[k]);
+                end if;
                 _ignored := set_config('realtime.topic', _topics[k], true);
                 _ignored := set_config('request.jwt.claims', _claims[k], true);
                 _ignored := set_config('request.jwt.claim.sub', _subs[k], true);

@@ -27,11 +27,15 @@ __all__ = ["Frame", "Letter", "write_letters"]
 
 # NULL when the role may read them all.
 COLUMNS_SQL = """
-select case when not has_table_privilege($2, $1::oid, 'SELECT') then array(
-    select a.attname from pg_catalog.pg_attribute a
-    where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-        and has_column_privilege($2, $1::oid, a.attnum, 'SELECT')
-) end
+select case when not may_enter or not has_table_privilege($2, $1::oid, 'SELECT')
+    then array(
+        select a.attname from pg_catalog.pg_attribute a
+        where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+            and may_enter and has_column_privilege($2, $1::oid, a.attnum, 'SELECT'))
+    end
+from (select has_schema_privilege($2, c.relnamespace, 'USAGE')
+        and pg_has_role('authenticator', $2, 'MEMBER') as may_enter
+    from pg_catalog.pg_class c where c.oid = $1) as role
 """
 
 

@@ -7,7 +7,7 @@ refusals are those of the hosted service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,7 @@ select realtime.check_filters($1::oid::regclass, $2, (
     from unnest($3::text[], $4::text[], $5::text[], $6::boolean[])
         as f (column_name, op, value, negate)))
 """
+ROLE_SQL = "select pg_has_role('authenticator', $1, 'MEMBER')"
 COLUMNS_SQL = """
 select count(*) from pg_attribute
 where attrelid = $1 and attnum > 0 and not attisdropped and attname = any($2)
@@ -223,7 +224,7 @@ def _elixir_map(params: Mapping[str, Any]) -> str:
 async def check_watches(
     connection: asyncpg.Connection[asyncpg.Record],
     publication: str,
-    watches: Iterable[Watch],
+    watches: Sequence[Watch],
     role: str,
 ) -> None:
     """Let PostgreSQL refuse what cannot be subscribed by ``role``.
@@ -231,6 +232,7 @@ async def check_watches(
     Raises :class:`SubscriptionError` for the first watch that matches no published
     table, or whose filters or columns do not fit one.
     """
+    await _check_role(connection, watches, role)
     for watch in watches:
         tables = await connection.fetch(
             TABLES_SQL, publication, watch.schema, watch.table
@@ -239,6 +241,23 @@ async def check_watches(
             raise SubscriptionError(f"{UNABLE} {NOT_PUBLISHED} {watch}")
         for table in tables:
             await _check_watch(connection, watch, table["oid"], role)
+
+
+async def _check_role(
+    connection: asyncpg.Connection[asyncpg.Record], watches: Sequence[Watch], role: str
+) -> None:
+    """Refuse a role that is none of those that a token may name."""
+    if not watches:
+        return
+    try:
+        may_be_named = await connection.fetchval(ROLE_SQL, role)
+    except asyncpg.UndefinedObjectError as exc:
+        raise SubscriptionError(_exception_text(watches[0], exc)) from exc
+    if not may_be_named:
+        denied = asyncpg.InsufficientPrivilegeError(
+            f'permission denied to set role "{role}"'
+        )
+        raise SubscriptionError(_exception_text(watches[0], denied))
 
 
 async def _check_watch(
@@ -280,6 +299,7 @@ CONDITIONS: Mapping[str, str] = {
     "22007": "invalid_datetime_format",
     "22008": "datetime_field_overflow",
     "2201B": "invalid_regular_expression",
+    "42501": "insufficient_privilege",
     "42704": "undefined_object",
     "42883": "undefined_function",
     "42846": "cannot_coerce",

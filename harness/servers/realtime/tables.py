@@ -13,7 +13,7 @@ import asyncpg
 
 from harness.protocols.pgoutput import Relation
 
-__all__ = ["Column", "Table", "load_table", "quote_identifier"]
+__all__ = ["Column", "Table", "load_table", "quote_identifier", "quote_literal"]
 
 COLUMNS_SQL = """
 with recursive base(oid, name, origin) as (
@@ -112,6 +112,11 @@ class Table:
 def quote_identifier(name: str) -> str:
     """Return ``name`` quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """Return ``text`` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 async def load_table(

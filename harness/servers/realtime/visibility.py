@@ -272,7 +272,7 @@ class _Function(NamedTuple):
 
 
 async def _drop(connection: Connection, name: str) -> None:
-    for function in (name, f"{name}_find"):
+    for function in (name, f"{name}_find", f"{name}_holds"):
         await connection.execute(f"drop function if exists pg_temp.{function}")
 
 

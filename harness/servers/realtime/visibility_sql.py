@@ -17,7 +17,11 @@ text of the policies to the values that the log still holds.
 
 from __future__ import annotations
 
-from harness.servers.realtime.tables import Table, quote_identifier
+from harness.servers.realtime.tables import (
+    Table,
+    quote_identifier,
+    quote_literal,
+)
 
 __all__ = [
     "ALL_ROWS",
@@ -104,12 +108,18 @@ FIND_BY_KEY = """
     _all := pg_temp.{name}_find({key_names_in});
     who := {all_rows};
     addresses := _all;
-    _by_address := has_table_privilege(_role, {oid}::oid, 'SELECT');
+    -- A role may lose its way into the schema, or be taken from those that tokens may
+    -- name, while it watches: then it reads nothing.
+    _by_address := has_table_privilege(_role, {oid}::oid, 'SELECT')
+        and has_schema_privilege(_role, {schema}, 'USAGE')
+        and pg_has_role('authenticator', _role, 'MEMBER');
     if not _by_address then
         columns := array(
             select a.attname from pg_catalog.pg_attribute a
             where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped
-                and has_column_privilege(_role, {oid}::oid, a.attnum, 'SELECT'));
+                and has_column_privilege(_role, {oid}::oid, a.attnum, 'SELECT')
+                and has_schema_privilege(_role, {schema}, 'USAGE')
+                and pg_has_role('authenticator', _role, 'MEMBER'));
     end if;
     return next;
     if not _by_address and not columns @> {key_names} then
@@ -148,15 +158,26 @@ from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
 join {table} as t on {key_join}
 where _some is null or p.i = any(_some);
 """
-# The offset keeps a condition that raises away from rows that were not asked for.
+# A policy names what it uses by identity, so its roles need no USAGE of the schemas:
+# the condition is read once, here, by the superuser, and only evaluated as the role.
+# Nobody is to be kept from dropping what it refers to, so no dependency is recorded.
+HOLDS = """
+create function pg_temp.{name}_holds({table}[], int[]) returns int[]
+language sql stable begin atomic
+    select array_agg(place.{position})
+    from unnest(coalesce($2, array(select generate_subscripts($1, 1))))
+        as place ({position}),
+        lateral unnest(array[$1[place.{position}]]) as {alias}
+    where ({condition});
+end;
+grant execute on function pg_temp.{name}_holds to public;
+delete from pg_catalog.pg_depend
+where classid = 'pg_catalog.pg_proc'::regclass
+    and objid = 'pg_temp.{name}_holds'::regproc
+    and refclassid <> 'pg_catalog.pg_namespace'::regclass;
+"""
 SELECT_OLD_ROWS = """
-select array_agg({position}) into members
-from (
-    select p.x, (_old[p.x]).*
-    from unnest(coalesce(_some, array(select generate_subscripts(_old, 1)))) as p (x)
-    offset 0
-) as {alias} ({position}, {column_names})
-where ({condition});
+members := pg_temp.{name}_holds(_old, _some);
 """
 FAST_LOOP = """
         if _by_address then
@@ -240,6 +261,7 @@ def check_function(name: str, table: Table, *, careful: bool) -> str:
         "name": name,
         "table": table.qualified_name,
         "oid": str(table.relation.oid),
+        "schema": quote_literal(table.relation.schema),
         "one_key": " and ".join(
             f"t.{quote_identifier(column.name)} = _{alias}[1]::{column.sql_type}"
             for alias, column in zip(aliases, table.key, strict=True)
@@ -281,7 +303,6 @@ def old_rows_function(name: str, table: Table, condition: str, *, careful: bool)
         "key_parameters": "_k0 text[]",
         "key_count": "cardinality(_k0)",
         "alias": quote_identifier(table.relation.name),
-        "column_names": ", ".join(quote_identifier(c.name) for c in table.columns),
         "position": '"position of the old row"',
         "condition": condition,
         "select_by_address": "",
@@ -291,7 +312,8 @@ def old_rows_function(name: str, table: Table, condition: str, *, careful: bool)
     }
     parts["select_by_key"] = SELECT_OLD_ROWS.format(**parts)
     loop = CAREFUL_LOOP if careful else FAST_LOOP
-    return (DECLARATIONS + FIND_OLD_ROWS + LOOP_HEAD + loop).format(**parts)
+    body = DECLARATIONS + FIND_OLD_ROWS + LOOP_HEAD + loop
+    return HOLDS.format(**parts) + body.format(**parts)
 
 
 def parameters(keys: int) -> str:
@@ -300,5 +322,4 @@ def parameters(keys: int) -> str:
 
 
 def _text_array(names: list[str]) -> str:
-    quoted = ("'" + name.replace("'", "''") + "'" for name in names)
-    return f"array[{', '.join(quoted)}]::text[]"
+    return f"array[{', '.join(map(quote_literal, names))}]::text[]"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -100,6 +102,47 @@ async def test_unknown_role_is_unauthorized(club: RealtimeServer) -> None:
     async with Wire(club, club.token("nobody_knows_me")) as wire:
         reply = await wire.ask(TOPIC, "phx_join", {"config": PRIVATE})
         assert refusal(reply).startswith("Unauthorized")
+
+
+@pytest.fixture
+async def stranger(server: RealtimeServer) -> AsyncIterator[str]:
+    """Make a role, for all to use but not for tokens to name."""
+    role = f"stranger_{secrets.token_hex(4)}"
+    await server.sql(
+        f"create role {role}",
+        f"grant authenticated to {role}",
+        "create policy open on realtime.messages to public"
+        " using (true) with check (true)",
+    )
+    yield role
+    await server.sql(f"drop owned by {role}", f"drop role {role}")
+
+
+async def test_role_that_authenticator_may_not_become_is_unauthorized(
+    server: RealtimeServer, stranger: str
+) -> None:
+    async with Wire(server, server.token(stranger)) as wire:
+        reply = await wire.ask(TOPIC, "phx_join", {"config": PRIVATE})
+        assert refusal(reply).startswith("Unauthorized")
+        await server.sql(f"grant {stranger} to authenticator")
+        await wire.join(TOPIC, **PRIVATE)
+        assert (await wire.ask(TOPIC, "broadcast", SHOUT))["status"] == "ok"
+
+
+async def test_role_that_authenticator_may_not_become_sends_nothing_over_http(
+    server: RealtimeServer, stranger: str
+) -> None:
+    async with Wire(server, server.token()) as wire:
+        await wire.join(TOPIC, **PRIVATE)
+        async with httpx.AsyncClient() as http:
+            url = f"{server.http_url}/api/broadcast/club/events/shout?private=true"
+            answer = await http.post(
+                url,
+                json={},
+                headers={"authorization": f"Bearer {server.token(stranger)}"},
+            )
+        assert answer.status_code == 403
+        assert await wire.settle() == []
 
 
 async def test_policies_see_claims_headers_topic_and_extension(

@@ -119,6 +119,12 @@ class CheckFinished(Event):
     detail: str = ""
     requirements: tuple[str, ...] = ()
 
+    @property
+    def first_error(self) -> str:
+        """The first error line of pytest's account in ``detail``, or the check."""
+        lines = [line for line in self.detail.splitlines() if line.startswith("E ")]
+        return lines[0].removeprefix("E ").strip() if lines else self.check
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:

@@ -1,7 +1,7 @@
-"""A scenario: stack, schema, workload, faults, checks and seed in one frozen value.
+"""A scenario: schema, suite, rules, load and settings in one frozen value.
 
-``scenarios/<system>/__init__.py`` declares one as ``SCENARIO``.  Noop parts are
-``None`` or empty, so that a small system needs few lines.
+``scenarios/<system>/__init__.py`` declares one as ``SCENARIO``.  Parts that
+a system does not need are ``None`` or empty.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ class Scenario:
     rules: Path | None = None
     load: str | None = None
     settings: ProjectSettings = field(default_factory=ProjectSettings)
-    faults: tuple[str, ...] = ()
-    seed: int = 0
 
     def schema_folders(self) -> tuple[Path, ...]:
         """Return the folders of migrations to apply, in order."""

@@ -26,7 +26,14 @@ from rich.progress import (
 from rich.text import Text
 
 from harness import events
-from harness.events import Event, Finding, LoadStepFinished, Undecided, Witness
+from harness.events import (
+    Event,
+    Finding,
+    LoadStepFinished,
+    RequirementShown,
+    Undecided,
+    Witness,
+)
 from harness.load.capacity import estimate_capacity
 from harness.report.model import RunModel, one_line, plural
 
@@ -78,6 +85,7 @@ class TerminalWriter:
             self._live.close()
         for finding in self._run.findings:
             self._lines(_finding_lines(finding))
+        self._lines(list(_failed_lines(self._run)))
         for item in self._run.undecided:
             self._lines([_undecided_line(item)])
         if self._run.undecided:
@@ -85,6 +93,7 @@ class TerminalWriter:
         for step in self._run.steps:
             self._lines(_load_lines(step))
         self._lines(list(_capacity_lines(self._run.steps)))
+        self._lines(list(_requirement_lines(self._run.requirements)))
         if self._report is not None:
             self._lines([_labelled("report:", str(self._report), indent="")])
         self._lines([_last_line(self._run)])
@@ -180,6 +189,33 @@ def witness_size(witness: Witness) -> str:
         f"{plural(witness.rows, 'row')}, {witness.identities:,} {people},"
         f" {plural(witness.statements, 'statement')}"
     )
+
+
+def _failed_lines(run: RunModel) -> Iterator[Text]:
+    """Yield a line a failed check that left no finding: a scenario of a suite."""
+    found = {finding.check for finding in run.findings}
+    failed = [
+        check
+        for check in run.checks
+        if check.outcome in ("failed", "errored") and check.check not in found
+    ]
+    for check in failed:
+        yield Text.assemble(
+            (f"{check.check}: ", "bold"),
+            (f"{check.outcome}: ", "bold red"),
+            one_line(check.first_error),
+        )
+    if failed:
+        yield Text()
+
+
+def _requirement_lines(requirements: Sequence[RequirementShown]) -> Iterator[Text]:
+    fallen = [r for r in requirements if r.outcome in ("failed", "errored")]
+    if fallen:
+        label = f"requirements that fall ({len(fallen)} of {len(requirements)}): "
+        names = ", ".join(r.requirement for r in fallen)
+        yield Text.assemble((label, "bold red"), names)
+        yield Text()
 
 
 def _undecided_line(item: Undecided) -> Text:

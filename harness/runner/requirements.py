@@ -84,15 +84,10 @@ class RequirementLedger:
             title=requirement.title,
             scenario=", ".join(dict.fromkeys(_name(c) for c in checks)),
             outcome=worst.outcome,
-            reason=_first_line(worst) if worst.outcome != "passed" else "",
+            reason=worst.first_error if worst.outcome != "passed" else "",
         )
 
 
 def _name(check: CheckFinished) -> str:
     """Return a test's name without its file and parameters."""
     return check.check.rpartition("::")[2].partition("[")[0]
-
-
-def _first_line(check: CheckFinished) -> str:
-    lines = [line for line in check.detail.splitlines() if line.startswith("E ")]
-    return lines[0].removeprefix("E ").strip() if lines else check.check

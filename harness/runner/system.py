@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import Config
 from harness.db.address import DatabaseAddress
 from harness.db.fingerprint import fingerprint
+from harness.errors import MigrationError
 from harness.events import CheckFinished, Event, Finding
 from harness.load.profiles import find_profile
 from harness.load.runner import run_profile
@@ -69,28 +70,41 @@ class SystemRun:
         with self.session.phase(self._phase("schema"), f"{scenario.title}: schema"):
             began_s = time.monotonic()
             project = await self._project()
-            self._passed("schema", "schema_applies", began_s)
+            self._ended("schema", "schema_applies", began_s)
             await self._check_reapplies(project)
             await project.drop()
 
     async def _check_reapplies(self, project: Project) -> None:
+        """Apply the schema once more: no error, no difference in the catalog."""
         began_s = time.monotonic()
         before = await _fingerprint(project)
-        await self.stack.apply(project, self.scenario.schema_folders())
-        after = await _fingerprint(project)
-        if before == after:
-            self._passed("schema", "schema_applied_twice_is_the_same", began_s)
-            return
+        where = f"sql/{self.scenario.schema[0]}"
+        try:
+            await self.stack.apply(project, self.scenario.schema_folders())
+        except MigrationError as exc:
+            said = f"[{exc.sqlstate}] {exc.hint or ''}".strip()
+            told = (f"applying the schema again fails: {exc.message}", said)
+            where = f"{exc.file}:{exc.line}"
+        else:
+            difference = _difference(before, await _fingerprint(project))
+            if not difference:
+                self._ended("schema", "schema_applied_twice_is_the_same", began_s)
+                return
+            told = ("applying the schema again changes the catalog", difference)
         self.session.emit(
             Finding(
                 phase=self._phase("schema"),
                 check="schema_applied_twice_is_the_same",
-                message="applying the schema again changes the catalog",
-                note=_difference(before, after),
-                where=f"sql/{self.scenario.schema[0]}",
+                message=told[0],
+                note=told[1],
+                where=where,
+                severity="medium",
+                hint="write CREATE ... IF NOT EXISTS, CREATE OR REPLACE, and DROP"
+                " POLICY IF EXISTS before CREATE POLICY",
                 repeat=f"harness run {self.scenario.name}",
             )
         )
+        self._ended("schema", "schema_applied_twice_is_the_same", began_s, "failed")
 
     async def _policies(self) -> None:
         scenario = self.scenario
@@ -157,12 +171,18 @@ class SystemRun:
             self.scenario.schema_folders(), settings=settings
         )
 
-    def _passed(self, phase: str, check: str, began_s: float) -> None:
+    def _ended(
+        self,
+        phase: str,
+        check: str,
+        began_s: float,
+        outcome: Literal["passed", "failed"] = "passed",
+    ) -> None:
         self.session.emit(
             CheckFinished(
                 phase=self._phase(phase),
                 check=check,
-                outcome="passed",
+                outcome=outcome,
                 took_s=time.monotonic() - began_s,
             )
         )

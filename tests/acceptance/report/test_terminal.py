@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.events import Event, Finding, PhaseStarted, Progress, RunStarted
+from harness.events import (
+    CheckFinished,
+    Event,
+    Finding,
+    PhaseStarted,
+    Progress,
+    RequirementShown,
+    RunStarted,
+)
 from harness.report.terminal import TerminalWriter
 
 
@@ -54,6 +62,21 @@ def test_a_message_of_many_lines_stays_one_line() -> None:
     long = "x" * 300
     write([Finding(phase="p", check="c", message=f"one\n two {long}")], out, log)
     assert out.getvalue().splitlines()[0] == f"c: one two {long}"
+
+
+def test_a_scenario_that_failed_is_named_with_its_first_error() -> None:
+    out, log = io.StringIO(), io.StringIO()
+    detail = "    def test_it():\nE   assert 1 == 2\nE    +  where 1 = f()"
+    failed = CheckFinished(
+        phase="kit.flows", check="test_it", outcome="failed", took_s=0.1, detail=detail
+    )
+    fallen = RequirementShown(
+        requirement="KT-02", title="t", scenario="test_it", outcome="failed"
+    )
+    write([failed, fallen], out, log)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "test_it: failed: assert 1 == 2"
+    assert lines[2] == "requirements that fall (1 of 1): KT-02"
 
 
 def test_markup_in_a_message_is_shown_as_it_is() -> None:

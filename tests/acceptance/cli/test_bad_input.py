@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from harness.faults import SmallDisk
+from harness.faults.disk import fill_disk
 
 HARNESS_ERROR, USAGE = 3, 4
 
@@ -165,6 +170,42 @@ def test_reports_folder_that_is_a_file_is_an_error(harness, tmp_path: Path) -> N
     result = harness("load", "smoke")
     assert result.returncode == HARNESS_ERROR
     assert "cannot make a report folder" in error_of(result)
+
+
+needs_mounts = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may mount a small disk"
+)
+
+
+@needs_mounts
+def test_full_disk_under_the_report_ends_the_run_with_that_reason(
+    harness, tmp_path: Path
+) -> None:
+    folder = migrations(
+        tmp_path, **{"20260101000000_notes": "create table public.notes (id int);"}
+    )
+    with SmallDisk(1024**2) as small:
+        fill_disk(small.path, leave_bytes=8192)
+        result = harness("check", str(folder), "--reports", str(small.path / "reports"))
+    assert result.returncode == HARNESS_ERROR
+    told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "No space left on device" in told[0]
+    assert "Traceback" not in result.stderr
+    assert "free some space" in result.stderr
+
+
+@needs_mounts
+def test_read_only_disk_under_the_report_is_told_before_anything_starts(
+    harness, tmp_path: Path
+) -> None:
+    with SmallDisk(1024**2) as small:
+        subprocess.run(
+            ["mount", "-o", "remount,ro", str(small.path)], check=True, timeout=10
+        )
+        result = harness("check", "sql/storymimi", "--reports", str(small.path / "new"))
+    assert result.returncode == HARNESS_ERROR
+    assert "Read-only file system" in error_of(result)
+    assert "stack" not in result.stderr.splitlines()[0]
 
 
 BreakIt = Callable[[Path], object]

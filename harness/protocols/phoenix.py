@@ -41,6 +41,7 @@ KIND_USER_BROADCAST = 4
 ENCODING_BINARY = 0
 ENCODING_JSON = 1
 MAX_NAME_BYTES = 255
+MAX_DEPTH = 250  # of containers in one another: what every reader and writer can take
 
 # orjson reads integers beyond 64 bits as floats; digits must survive a relay.
 _LONG_NUMBER = re.compile(rb"\d{19}")
@@ -232,13 +233,38 @@ def encode_binary_broadcast(
 
 
 def decode_json(data: bytes) -> Any:
-    """Return the JSON value of ``data``, or raise :class:`MalformedMessageError`."""
+    """Return the JSON value of ``data``, or raise :class:`MalformedMessageError`.
+
+    Whatever is returned can be written again by :func:`encode_json`.
+    """
     try:
         if _LONG_NUMBER.search(data):
-            return json.loads(data, parse_constant=_refuse_constant)
-        return orjson.loads(data)
+            value = json.loads(data, parse_constant=_refuse_constant)
+            # This reader, unlike the other, takes halves of characters.
+            json.dumps(value, ensure_ascii=False).encode()
+        else:
+            value = orjson.loads(data)
     except (ValueError, RecursionError) as exc:
         raise MalformedMessageError("not JSON") from exc
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            item
+            for container in level
+            if isinstance(container, list | dict)
+            for item in (
+                container.values() if isinstance(container, dict) else container
+            )
+        ]
+        if not level:
+            return
+    raise MalformedMessageError(f"nested more than {MAX_DEPTH} deep")
 
 
 def encode_json(value: Any) -> bytes:

@@ -180,6 +180,9 @@ class Authorizer:
         headers_json: str,
         presence: bool,
     ) -> Access:
+        if "\0" in topic:
+            # PostgreSQL has no such text: nothing can allow it.
+            return Access(broadcast=False, presence=False)
         answer: asyncio.Future[Access] = asyncio.get_running_loop().create_future()
         request = _Request(identity, topic, headers_json, presence, answer)
         self._waiting[kind].append(request)

@@ -42,6 +42,7 @@ __all__ = ["ChangeFeed"]
 MAX_BATCH = 1000
 CONFIRM_S = 10.0
 MESSAGES_PUBLICATION = "supabase_realtime_messages_publication"
+FILTER_FAILED = "Unable to subscribe to changes: a filter cannot be decided:"
 TOO_MANY_CHANGES = "Too many database changes per second"
 PUBLICATIONS_SQL = """
 select pubname from pg_publication where pubname = any($1) order by pubname
@@ -294,8 +295,11 @@ class ChangeFeed:
 
     def _post(self, letters: list[Letter]) -> None:
         frames: dict[Listener, Sequence[Frame]] = {}
-        for subscription, some, lost, reason in letters:
+        for subscription, some, lost, reason, ends in letters:
             if not subscription.is_live:
+                continue
+            if ends:
+                self.subscriber.end([subscription], f"{FILTER_FAILED} {reason}")
                 continue
             channel = subscription.channel
             if lost:

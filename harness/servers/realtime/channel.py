@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Incoming"]
 
-MAX_BACKLOG = 256
 BINARY_TUPLE_BYTES = 26
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
 TRACK_TOO_LARGE = "Track message size exceeded"
@@ -197,6 +196,7 @@ class Channel:
     def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work``, keeping later messages until it is done."""
         self.backlog = deque()
+        self.socket.begin_wait()
         self.socket.service.spawn(self._work(work))
 
     async def _work(self, work: Coroutine[Any, Any, None]) -> None:
@@ -208,13 +208,14 @@ class Channel:
             self.crash()
             raise
         finally:
-            self._resume()
+            try:
+                self._resume()
+            finally:
+                self.socket.end_wait()
 
     def _resume(self) -> None:
         kept = self.backlog or deque()
         self.backlog = None
-        if len(kept) >= MAX_BACKLOG:
-            self.socket.transport.resume_reading()
         while kept:
             message = kept.popleft()
             if self.bus is None:
@@ -235,8 +236,6 @@ class Channel:
         """Act on one message of the client, or keep it for later."""
         if self.backlog is not None:
             self.backlog.append(message)
-            if len(self.backlog) == MAX_BACKLOG:
-                self.socket.transport.pause_reading()
         elif isinstance(message, BinaryBroadcast):
             self._broadcast_binary(message)
         elif message.event in self._HANDLERS:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import asyncpg
+
 from harness.protocols.phoenix import Serializer, encode_json
 from harness.protocols.websocket import OP_TEXT, encode_frame
 from harness.servers.realtime.batch import NONE, Positions, TableBatch
@@ -47,12 +49,16 @@ class Frame(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """What one channel gets of a table: frames, and how many changes were lost."""
+    """What one channel gets of a table: frames, and how many changes were lost.
+
+    ``ends`` tells that the subscription cannot go on.
+    """
 
     subscription: Subscription
     frames: Sequence[Frame]
     lost: int = 0
     reason: str = ""
+    ends: bool = False
 
 
 async def write_letters(
@@ -60,17 +66,41 @@ async def write_letters(
 ) -> list[Letter]:
     """Return what each subscription gets of this table's changes."""
     letters: list[Letter] = []
+    first, last = batch.items[0].commit_lsn, batch.items[-1].commit_lsn
+    all_covered = watchers.newest_lsn < first and last <= watchers.oldest_lsn
     for role in watchers.roles.values():
         wanted = [await batch.wanted(watches) for watches in role.kinds]
+        letters += _endings(batch, role)
         if not any(wanted):
             continue
         await batch.convert_values()
         delivery = _RoleDelivery(batch, role, wanted)
-        await delivery.judge(checker)
-        first, last = batch.items[0].commit_lsn, batch.items[-1].commit_lsn
-        all_covered = watchers.newest_lsn < first and last <= watchers.oldest_lsn
-        letters += delivery.letters(all_covered=all_covered)
+        try:
+            await delivery.judge(checker)
+        except asyncpg.PostgresError as exc:
+            if batch.connection.is_closed():
+                raise
+            # The role is gone, for instance; others have nothing to do with it.
+            letters += delivery.refusals(str(exc))
+        else:
+            letters += delivery.letters(all_covered=all_covered)
     return letters
+
+
+def _endings(batch: TableBatch, role: RoleWatchers) -> list[Letter]:
+    """Return the ends of subscriptions whose filters cannot be decided."""
+    broken = batch.matcher.broken
+    reasons = [
+        next((broken[watch] for watch in watches if watch in broken), "")
+        for watches in role.kinds
+    ]
+    return [
+        Letter(member, (), reason=reasons[cohort.kind], ends=True)
+        for holder in role.holders
+        for cohort in holder.cohorts
+        if reasons[cohort.kind]
+        for member in cohort.members
+    ]
 
 
 class _RoleDelivery:
@@ -178,6 +208,16 @@ class _RoleDelivery:
                     if failed:
                         letters.append(_lost(member, failed, due))
         return letters
+
+    def refusals(self, reason: str) -> list[Letter]:
+        """Return that everything was lost which the role's subscriptions wanted."""
+        return [
+            Letter(member, (), len(due), reason)
+            for holder in self._role.holders
+            for cohort in holder.cohorts
+            for member in cohort.members
+            if (due := self._wanted[cohort.kind] & self._batch.covered(member))
+        ]
 
     def _failures(self) -> dict[int, dict[int, str]]:
         """Return the rows that could not be judged, by holder."""

@@ -7,6 +7,7 @@ values at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import asyncpg
@@ -32,11 +33,19 @@ SQL_OPERATORS = {
     "match": "v::text ~ $2",
     "imatch": "v::text ~* $2",
 }
+FILTER_TIMEOUT_S = 1.0
+TOO_SLOW = "a filter takes too long"
 Positions = frozenset[int]
 
 
+log = logging.getLogger(__name__)
+
+
 class Matcher:
-    """The changes of one table in one batch, matched against watches."""
+    """The changes of one table in one batch, matched against watches.
+
+    ``broken`` are the watches whose filters could not be decided, with the reasons.
+    """
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class Matcher:
         self._changes = changes
         self._connection = connection
         self._all = frozenset(range(len(changes)))
+        self.broken: dict[Watch, str] = {}
         self._by_event: dict[str, Positions] = {ANY: self._all}
         self._by_filter: dict[Filter, Positions] = {}
         self._by_watch: dict[Watch, Positions] = {}
@@ -57,9 +67,17 @@ class Matcher:
         """Return the positions of the changes that ``watch`` is to see."""
         positions = self._by_watch.get(watch)
         if positions is None:
-            positions = self._of_event(watch.event)
-            for condition in watch.filters:
-                positions &= await self._of_filter(condition)
+            try:
+                positions = self._of_event(watch.event)
+                for condition in watch.filters:
+                    positions &= await self._of_filter(condition)
+            except (asyncpg.PostgresError, TimeoutError) as exc:
+                if self._connection.is_closed():
+                    raise
+                # One subscriber's filter is no reason for others to miss anything.
+                log.warning("a filter failed: %s", exc)
+                self.broken[watch] = str(exc) or TOO_SLOW
+                positions = frozenset()
             self._by_watch[watch] = positions
         return positions
 
@@ -143,6 +161,7 @@ class Matcher:
             f" where {negation}({test})",
             [value for _, value in known],
             condition.value,
+            timeout=FILTER_TIMEOUT_S,
         )
         return frozenset(known[i][0] for i in found or ())
 

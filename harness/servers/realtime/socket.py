@@ -47,6 +47,7 @@ CLOSE_GOING_AWAY = 1001
 CLOSE_RESTART = 1012
 CLOSE_TRY_LATER = 1013
 WRITE_HIGH_WATER_BYTES = 256 * 1024
+HELD_BYTES = 1024 * 1024  # that a client may send while channels wait for the database
 TOO_SLOW = "Client reads too slowly: messages are waiting beyond the limit"
 
 
@@ -55,6 +56,8 @@ class Socket(asyncio.Protocol):
 
     __slots__ = (
         "_decoder",
+        "_held_bytes",
+        "_waits",
         "channels",
         "closed",
         "congested",
@@ -85,6 +88,7 @@ class Socket(asyncio.Protocol):
         self.channels: dict[str, Channel] = {}
         self.closed = False
         self.congested = False
+        self._waits = self._held_bytes = 0
         self.last_seen_s = self.empty_since_s = service.now_s
         self._decoder = MessageDecoder(service.settings.max_frame_bytes)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
@@ -101,6 +105,10 @@ class Socket(asyncio.Protocol):
         if self.closed:
             return
         self.last_seen_s = self.service.now_s
+        if self._waits:
+            self._held_bytes += len(data)
+            if self._held_bytes > HELD_BYTES:
+                self.transport.pause_reading()
         try:
             for opcode, payload in self._decoder.feed(data):
                 self._receive(opcode, payload)
@@ -124,6 +132,17 @@ class Socket(asyncio.Protocol):
         self.congested = False
 
     # What channels and the service do -------------------------------------------------
+
+    def begin_wait(self) -> None:
+        """Note that a channel keeps its messages for later."""
+        self._waits += 1
+
+    def end_wait(self) -> None:
+        """Note that a channel has handled what it kept; read on after the last one."""
+        self._waits -= 1
+        if not self._waits:
+            self._held_bytes = 0
+            self.transport.resume_reading()
 
     def send_text(self, text: bytes) -> None:
         """Send one text message."""

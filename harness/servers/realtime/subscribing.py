@@ -8,6 +8,7 @@ old token, what comes after it by the new one, however far the delivery is behin
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -118,17 +119,25 @@ class Subscriber:
             published = await connection.fetchval(PUBLISHED_SQL, self._publication)
             if published == self._published:
                 return
-            self._published = published
-            for subscription in list(self._registry):
-                role = subscription.identity.role
+            alike: defaultdict[tuple[tuple[Watch, ...], str], list[Subscription]]
+            alike = defaultdict(list)
+            for subscription in self._registry:
+                alike[subscription.watches, subscription.identity.role].append(
+                    subscription
+                )
+            for (watches, role), subscriptions in alike.items():
                 try:
-                    await check_watches(
-                        connection, self._publication, subscription.watches, role
-                    )
+                    await check_watches(connection, self._publication, watches, role)
                 except SubscriptionError as exc:
-                    if subscription.is_live:
-                        self.unsubscribe(subscription.channel)
-                        subscription.channel.system("error", EXTENSION, str(exc))
+                    self.end(subscriptions, str(exc))
+            self._published = published
+
+    def end(self, subscriptions: Iterable[Subscription], reason: str) -> None:
+        """End what cannot be served any more, saying why."""
+        for subscription in subscriptions:
+            if subscription.is_live:
+                self.unsubscribe(subscription.channel)
+                subscription.channel.system("error", EXTENSION, reason)
 
     async def _subscribe(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
         self.settle(channel, await self.prepare(channel, bindings))
@@ -137,7 +146,7 @@ class Subscriber:
         self, channel: Channel, watches: tuple[Watch, ...]
     ) -> Subscription:
         attempt = 0
-        while True:
+        while channel.bus is not None:
             try:
                 await self._service.changes.stream_publication()
                 identity = channel.identity
@@ -147,6 +156,7 @@ class Subscriber:
                 log.warning("subscription not checked: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
+        raise SubscriptionError("The channel has left")
 
     async def _check(self, question: tuple[tuple[Watch, ...], str]) -> int:
         """Let PostgreSQL refuse what cannot be subscribed; return the log's end."""

@@ -202,6 +202,9 @@ def _read_watch(binding: Binding) -> Watch:
     )
     if watch.columns is not None and ANY in (watch.schema, watch.table):
         raise SubscriptionError(NO_WILDCARD_COLUMNS)
+    if "\0" in "".join((watch.schema, watch.table, text, *(watch.columns or ()))):
+        # PostgreSQL has no such text: nothing is named so.
+        raise SubscriptionError(f"{UNABLE} {NOT_PUBLISHED} {watch}")
     return watch
 
 

@@ -101,6 +101,8 @@ class TokenVerifier:
         if not is_client_role(claims["role"]):
             # The database login is a superuser, to whom PostgreSQL refuses no role.
             raise RefusedError("InvalidJWTToken", NOT_A_TOKEN)
+        if "\0" in claims["role"] or "\0" in str(claims.get("sub")):
+            raise RefusedError("InvalidJWTToken", NOT_A_TOKEN)
         if not math.isfinite(claims["exp"]):
             raise RefusedError("InvalidJWTToken", NOT_A_TOKEN)
         for name, wanted in self._validators.items():

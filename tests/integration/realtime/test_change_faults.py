@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from harness.db.schema_files import Schema
 from harness.db.templates import TemplateStore
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
-from tests.integration.realtime.wire import TIMEOUT_S, Wire
+from tests.integration.realtime.wire import Wire, until
 
 ALICE = "11111111-1111-1111-1111-111111111111"
 BOB = "22222222-2222-2222-2222-222222222222"
@@ -33,16 +31,6 @@ async def make(server: RealtimeServer, columns: str, *more: str) -> None:
         "alter publication supabase_realtime add table public.t",
         *more,
     )
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for a condition, for as long as a test may take."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while True:
-            holds = condition()
-            if holds if isinstance(holds, bool) else await holds:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def kill(server: RealtimeServer, application: str) -> None:

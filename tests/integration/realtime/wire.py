@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +14,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.integration.realtime.server import RealtimeServer
 
 TIMEOUT_S = 20.0
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for a condition, for as long as a test may take."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await asyncio.sleep(0.01)
 
 
 class Received(NamedTuple):

@@ -8,6 +8,7 @@ is widened, or fails now, is a finding; what is narrowed is a note.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 
 from harness.clock import Clock, SystemClock
 from harness.db.address import DatabaseAddress
-from harness.events import CheckFinished, CheckStarted, Event, Finding, Undecided
+from harness.events import (
+    CheckFinished,
+    CheckStarted,
+    Event,
+    Finding,
+    Undecided,
+    Witness,
+)
 from harness.policies.cases import Severity
 from harness.policies.decisions import Decisions
 from harness.policies.diff_allow import AllowedChange
@@ -32,6 +40,7 @@ from harness.policies.diff_rows import compare_rows
 from harness.policies.diff_settings import compare_settings, new_objects
 from harness.policies.diff_witness import Contrast
 from harness.policies.diff_world import Pair, prepare_pair
+from harness.policies.probing import Prober
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
 
 __all__ = ["DiffSummary", "diff_schemas"]
@@ -78,39 +87,67 @@ async def diff_schemas(
     *,
     allowed: Sequence[AllowedChange] = (),
     seed: int = 0,
+    everything: bool = False,
     statement_timeout_ms: int = 5_000,
     emit: Emit = lambda event: None,
     scratch: ScratchFactory = cloned,
     clock: Clock | None = None,
 ) -> DiffSummary:
-    """Compare the schemas that two databases hold; deterministic by ``seed``."""
+    """Compare the schemas that two databases hold; deterministic by ``seed``.
+
+    Objects that no difference reaches (see :mod:`harness.policies.diff_reach`) are left
+    out, unless ``everything`` is asked for.
+    """
     async with AsyncExitStack() as stack:
-        probers = []
-        for database in (base, head, base, head):
-            copy = await stack.enter_async_context(scratch(database))
-            prober = scratch_prober(copy, statement_timeout_ms=statement_timeout_ms)
-            probers.append(await stack.enter_async_context(prober))
-        run = _Run(emit, clock or SystemClock(), allowed)
-        pair = await prepare_pair(probers[0], probers[1], seed)
-        run.contrast = Contrast(probers[2], probers[3], pair)
+        copies = _Copies(stack, (base, head), scratch, statement_timeout_ms)
+        run = _Run(emit, clock or SystemClock(), allowed, copies)
+        pair = await prepare_pair(*await copies.pair(), seed, everything=everything)
         await run.compare(pair)
         return run.summary(pair)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Makes private copies of both versions, side by side."""
+
+    stack: AsyncExitStack
+    databases: tuple[DatabaseAddress, DatabaseAddress]
+    scratch: ScratchFactory
+    statement_timeout_ms: int
+
+    async def pair(self) -> tuple[Prober, Prober]:
+        """Return probers of fresh copies of BASE and HEAD."""
+        base, head = self.databases
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(self._copy(d)) for d in (base, head)]
+        return made[0].result(), made[1].result()
+
+    async def _copy(self, database: DatabaseAddress) -> Prober:
+        copy = await self.stack.enter_async_context(self.scratch(database))
+        prober = scratch_prober(copy, statement_timeout_ms=self.statement_timeout_ms)
+        return await self.stack.enter_async_context(prober)
 
 
 class _Run:
     """One comparison: counts and emits."""
 
     def __init__(
-        self, emit: Emit, clock: Clock, allowed: Sequence[AllowedChange]
+        self,
+        emit: Emit,
+        clock: Clock,
+        allowed: Sequence[AllowedChange],
+        copies: _Copies,
     ) -> None:
         self.emit = emit
         self.clock = clock
         self.allowed = allowed
+        self.copies = copies
         self.started_s = clock.monotonic_s()
         self.groups: list[ChangeGroup] = []
         self.accepted: set[AllowedChange] = set()
         self.undecided = 0
         self.contrast: Contrast | None = None
+        self.pair: Pair | None = None
 
     def at(self) -> float:
         """Return the seconds since the comparison began."""
@@ -118,6 +155,7 @@ class _Run:
 
     async def compare(self, pair: Pair) -> None:
         """Make every comparison and report what differs."""
+        self.pair = pair
         self._tell_missing(pair)
         decisions = Decisions()
         for name, comparison in COMPARISONS:
@@ -185,11 +223,17 @@ class _Run:
                 failing += await self._tell(check, bundle, reason)
         return failing
 
+    async def _witness(self, change: Change) -> Witness | None:
+        """Shrink a change, on copies without a world that are made when needed."""
+        if self.contrast is None and change.case is not None:
+            assert self.pair is not None
+            self.contrast = Contrast(*await self.copies.pair(), self.pair)
+        return None if self.contrast is None else await self.contrast.witness(change)
+
     async def _tell(self, check: str, bundle: ChangeBundle, reason: str) -> bool:
         narrowed = bundle.first.direction == "narrowed"
         severity: Severity = "note" if narrowed or reason else "high"
         told = [bundle.note, f"accepted: {reason}" if reason else ""]
-        assert self.contrast is not None
         self.emit(
             Finding(
                 at=self.at(),
@@ -200,7 +244,7 @@ class _Run:
                 severity=severity,
                 note="; ".join(filter(None, told)),
                 hint="" if severity == "note" else HINT,
-                witness=await self.contrast.witness(bundle.clearest),
+                witness=await self._witness(bundle.clearest),
             )
         )
         return severity != "note"

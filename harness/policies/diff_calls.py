@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,13 +26,14 @@ from harness.policies.diff_changes import (
     direction_of,
     persona_class,
 )
-from harness.policies.diff_topics import topic_attempts
-from harness.policies.diff_world import Pair, Side
+from harness.policies.diff_topics import topic_asks
+from harness.policies.diff_world import Pair
 from harness.policies.effects import Change as RowChange
 from harness.policies.effects import changes_of
+from harness.policies.grid import Ask
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Answer, Attempt
+from harness.policies.probing import Answer
 from harness.policies.trial import Trial
 
 __all__ = ["compare_calls"]
@@ -50,7 +51,7 @@ class _Asked:
     object: str
     command: str
     step: Step
-    attempt: Attempt
+    ask: Ask
     scope: str = "any"
     rows: tuple[StoredRow, ...] = ()
 
@@ -64,7 +65,8 @@ async def compare_calls(pair: Pair, decisions: Decisions) -> list[Change]:
         for side in (pair.base, pair.head)
     ]
     base, head = await asyncio.gather(
-        _answers(pair.base, asked), _answers(pair.head, asked)
+        pair.base.grid.ask([item.ask for item in asked]),
+        pair.head.grid.ask([item.ask for item in asked]),
     )
     changes = []
     for item, old, new in zip(asked, base, head, strict=True):
@@ -74,11 +76,6 @@ async def compare_calls(pair: Pair, decisions: Decisions) -> list[Change]:
         )
         changes.append(_differing(item, old, new, *facts))
     return [change for change in changes if change is not None]
-
-
-async def _answers(side: Side, asked: Sequence[_Asked]) -> list[Answer]:
-    # One by one: a call that runs into its time limit must not undo the others.
-    return [await side.prober.attempt(item.attempt) for item in asked]
 
 
 # -- what is asked -----------------------------------------------------------------
@@ -98,7 +95,7 @@ def _calls(pair: Pair, decisions: Decisions) -> Iterator[_Asked]:
     }
     for persona in pair.personas:
         for identity, function in head.items():
-            if identity not in before:
+            if identity not in before or not pair.reach.includes(function.name.name):
                 continue
             if identity not in callable_by.get(persona.role, ()):
                 continue
@@ -115,10 +112,11 @@ def _calls(pair: Pair, decisions: Decisions) -> Iterator[_Asked]:
                     step=call.step,
                     scope="own" if call.scope == "own" else "other",
                     rows=call.about,
-                    attempt=Attempt(
+                    ask=Ask(
                         persona=persona,
                         fetch=query,
                         observe="select harness_probe.changed()" if writes else "",
+                        mark=bool(writes),
                     ),
                 )
 
@@ -129,6 +127,8 @@ def _identity(function: Function) -> tuple[Name, tuple[tuple[str, str], ...]]:
 
 def _views(pair: Pair) -> Iterator[_Asked]:
     for relation in pair.common.relations.values():
+        if not pair.reach.includes(relation.name.name):
+            continue
         # A partition asked by its own name is guarded by its own policies only.
         exposed = relation.name.schema not in ("realtime", "storage")
         alone = relation.partition_of is not None and exposed
@@ -142,7 +142,7 @@ def _views(pair: Pair) -> Iterator[_Asked]:
                 object=str(relation.name),
                 command="SELECT",
                 step=Step(sql=sql, action="select", target=relation.name),
-                attempt=Attempt(
+                ask=Ask(
                     persona=persona,
                     fetch=(
                         f"select coalesce(jsonb_agg(to_jsonb(x)), '[]') from ({sql}) x"
@@ -153,8 +153,8 @@ def _views(pair: Pair) -> Iterator[_Asked]:
 
 def _topics(pair: Pair) -> Iterator[_Asked]:
     for persona in pair.personas:
-        for command, step, attempt in topic_attempts(pair, persona):
-            yield _Asked(persona, "realtime.messages", command, step, attempt)
+        for command, step, ask in topic_asks(pair, persona):
+            yield _Asked(persona, "realtime.messages", command, step, ask)
 
 
 # -- what differs ------------------------------------------------------------------
@@ -187,7 +187,7 @@ def _differing(
             steps=(asked.step,),
             expectation=_expectation(asked, direction, base, head),
             rows=asked.rows,
-            settings=asked.attempt.settings,
+            settings=asked.ask.settings,
         ),
     )
 

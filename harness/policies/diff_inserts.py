@@ -22,11 +22,12 @@ from harness.policies.diff_changes import (
     persona_class,
     scope_of,
 )
-from harness.policies.diff_world import Pair, Side
+from harness.policies.diff_world import Pair
+from harness.policies.grid import Ask
 from harness.policies.ownership import Part, TableOwnership
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Answer, Attempt
+from harness.policies.probing import Answer
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import literal
@@ -36,7 +37,6 @@ __all__ = ["compare_inserts"]
 MAX_INSERTED = 16
 MAX_UPDATED = 9
 MAX_VALUES = 6
-BATCH = 400
 ASIDE_BEGINS = "set local session_replication_role = replica"
 ASIDE_ENDS = "set local session_replication_role = origin"
 
@@ -53,21 +53,47 @@ class _Write:
     aside: tuple[str, ...] = ()
     detail: str = ""
 
-    def attempt(self) -> Attempt:
-        table = self.row.table
-        return Attempt(
+    def ask(self) -> Ask:
+        shape, arguments = _shape(self.step)
+        return Ask(
             persona=self.persona,
             commands=(self.step.sql,),
-            setup=self.aside,
-            settings=statement_settings(table, self.command),
+            shape=shape,
+            arguments=arguments,
+            aside=self.aside,
+            settings=statement_settings(self.row.table, self.command),
         )
+
+
+def _shape(step: Step) -> tuple[str, tuple[str, ...]]:
+    """Return a statement with parameters, and what stands for them."""
+    assert step.target is not None
+    values, table = list(step.values.items()), step.target.sql
+    names = [quote_identifier(name) for name, _ in values]
+    arguments = tuple(literal(value) for _, value in values)
+    if step.action == "insert" and values:
+        numbers = ", ".join(f"${n}" for n in range(1, len(values) + 1))
+        return f"insert into {table} ({', '.join(names)}) values ({numbers})", arguments
+    filtered = " where " in step.sql
+    if step.action != "update" or (filtered and not all(step.filters.values())):
+        return "", ()
+    changes = ", ".join(f"{name} = ${n}" for n, name in enumerate(names, 1))
+    where = " and ".join(
+        f"{quote_identifier(name)} = ${n}"
+        for n, name in enumerate(step.filters, len(values) + 1)
+    )
+    arguments += tuple(literal(value) for value in step.filters.values())
+    return (
+        f"update {table} set {changes}{f' where {where}' if where else ''}",
+        arguments,
+    )
 
 
 async def compare_inserts(pair: Pair, decisions: Decisions) -> list[Change]:
     """Return every decision about new rows and new values that differs."""
     trial = pair.trial(decisions)
     changes: list[Change] = []
-    for relation in pair.tables:
+    for relation in pair.compared_tables:
         rows = _spread(list(pair.rows.get(relation.name, {}).values()), MAX_INSERTED)
         writes: list[_Write] = []
         for persona in pair.personas:
@@ -89,22 +115,15 @@ def _granted(pair: Pair, relation: Relation, persona: Persona, command: str) -> 
 
 
 async def _compare(pair: Pair, writes: Sequence[_Write]) -> list[Change]:
+    asks = [write.ask() for write in writes]
     base, head = await asyncio.gather(
-        _answers(pair.base, writes), _answers(pair.head, writes)
+        pair.base.grid.ask(asks), pair.head.grid.ask(asks)
     )
     return [
         change
         for write, old, new in zip(writes, base, head, strict=True)
         if (change := _differing(write, old, new))
     ]
-
-
-async def _answers(side: Side, writes: Sequence[_Write]) -> list[Answer]:
-    answers: list[Answer] = []
-    for start in range(0, len(writes), BATCH):
-        batch = [write.attempt() for write in writes[start : start + BATCH]]
-        answers += await side.prober.attempt_all(batch)
-    return answers
 
 
 def _differing(write: _Write, base: Answer, head: Answer) -> Change | None:

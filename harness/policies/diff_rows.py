@@ -29,10 +29,11 @@ from harness.policies.diff_changes import (
     persona_class,
     scope_of,
 )
-from harness.policies.diff_world import Pair, Side, key_of
+from harness.policies.diff_world import Pair, Side
+from harness.policies.grid import Ask, row_shape
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Answer, Attempt
+from harness.policies.probing import Answer
 from harness.policies.trial import Trial
 from harness.policies.values import literal
 
@@ -51,15 +52,16 @@ class _Question:
     statement: str
     columns: tuple[str, ...] = ()
 
-    def attempt(self, *, policies_only: bool = False) -> Attempt:
+    def ask(self, weight: int, *, policies_only: bool = False) -> Ask:
         settings = dict(statement_settings(self.relation.name, self.command))
         if policies_only:
             settings |= POLICIES_ONLY
-        return Attempt(
+        return Ask(
             persona=self.persona,
             commands=(self.statement,),
             observe=_places(self.relation),
             settings=settings,
+            weight=weight,
         )
 
 
@@ -74,8 +76,8 @@ class _Allowed:
 async def compare_rows(pair: Pair, decisions: Decisions) -> list[Change]:
     """Return every row decision that differs; notes BASE's SELECTs in ``decisions``."""
     changes: list[Change] = []
-    for relation in pair.tables:
-        if not pair.rows.get(relation.name):
+    for relation in pair.compared_tables:
+        if not pair.alike.get(relation.name):
             continue
         changes += await _compare_reads(pair, relation, decisions)
         asked = list(_questions(pair, relation))
@@ -127,53 +129,64 @@ def _places(relation: Relation) -> str:
 
 async def _ask(side: Side, asked: Sequence[_Question]) -> list[_Allowed]:
     """Run the statements; what is stopped is asked with grants and policies only."""
-    answers = await side.prober.attempt_all([q.attempt() for q in asked])
+    weights = [len(side.keys[question.relation.name]) for question in asked]
+    asks = [q.ask(weight) for q, weight in zip(asked, weights, strict=True)]
+    answers = await side.grid.ask(asks)
     stopped = [i for i, answer in enumerate(answers) if not answer.ok]
-    retried = await side.prober.attempt_all(
-        [asked[i].attempt(policies_only=True) for i in stopped]
+    retried = await side.grid.ask(
+        [asked[i].ask(weights[i], policies_only=True) for i in stopped]
     )
     for i, answer in zip(stopped, retried, strict=True):
         answers[i] = answer
+    alone = [
+        i
+        for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
+        if answer.denied and question.command == "UPDATE"
+    ]
+    reached = await _row_by_row(side, [asked[i] for i in alone])
+    found = dict(zip(alone, reached, strict=True))
     return [
-        await _allowed(side, question, answer)
-        for question, answer in zip(asked, answers, strict=True)
+        _Allowed(found[i]) if i in found else _allowed(side, question, answer)
+        for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
     ]
 
 
-async def _allowed(side: Side, question: _Question, answer: Answer) -> _Allowed:
-    rows = side.keys[question.relation.name]
-    side.prober.decisions += len(rows)
+def _allowed(side: Side, question: _Question, answer: Answer) -> _Allowed:
     if answer.ok:
         left = set(answer.seen)
+        rows = side.keys[question.relation.name]
         return _Allowed(frozenset(key for at, key in rows.items() if at not in left))
-    if answer.denied and question.command == "UPDATE":
-        return _Allowed(await _row_by_row(side, question))
     return _Allowed(frozenset(), answer if is_fault(answer) else None)
 
 
-async def _row_by_row(side: Side, question: _Question) -> frozenset[str]:
+async def _row_by_row(side: Side, asked: Sequence[_Question]) -> list[frozenset[str]]:
     """Ask for each row alone, when a check refuses the new version of some row."""
-    held = side.catalog.relations[question.relation.name]
-    if not held.may(question.persona.role, "UPDATE"):
-        return frozenset()
-    rows = side.population.of(question.relation.name)
-    answers = await side.prober.attempt_all(
-        [
-            Attempt(
-                persona=question.persona,
-                commands=(
-                    f"{question.statement} where {row_filter(question.relation, row)}",
-                ),
-                settings=statement_settings(question.relation.name, question.command),
+    asks: list[Ask] = []
+    about: list[tuple[int, str]] = []
+    for number, question in enumerate(asked):
+        relation = question.relation
+        held = side.catalog.relations[relation.name]
+        if not held.may(question.persona.role, "UPDATE"):
+            continue
+        for row in side.population.of(relation.name):
+            shape, arguments = row_shape(question.statement, relation, row)
+            where = row_filter(relation, row)
+            asks.append(
+                Ask(
+                    persona=question.persona,
+                    commands=(f"{question.statement} where {where}",),
+                    shape=shape,
+                    arguments=arguments,
+                    settings=statement_settings(relation.name, question.command),
+                )
             )
-            for row in rows
-        ]
-    )
-    return frozenset(
-        key_of(question.relation, row.values)
-        for row, answer in zip(rows, answers, strict=True)
-        if (answer.ok and answer.counts[0]) or answer.sqlstate.startswith("23")
-    )
+            about.append((number, side.keys[relation.name][row.at]))
+    answers = await side.grid.ask(asks)
+    found: list[set[str]] = [set() for _ in asked]
+    for (number, key), answer in zip(about, answers, strict=True):
+        if (answer.ok and answer.counts[0]) or answer.sqlstate.startswith("23"):
+            found[number].add(key)
+    return [frozenset(keys) for keys in found]
 
 
 def _differing(
@@ -183,7 +196,7 @@ def _differing(
         yield _fault(question, head.fault)
         return
     persona, name = question.persona, question.relation.name
-    for key, row in pair.rows[name].items():
+    for key, row in pair.alike[name].items():
         if (key in base.keys) == (key in head.keys):
             continue
         direction: Direction = "widened" if key in head.keys else "narrowed"
@@ -262,7 +275,7 @@ async def _compare_reads(
             question = _Question(persona, relation, "SELECT", read)
             changes.append(_fault(question, head.fault))
             continue
-        for key, row in pair.rows[relation.name].items():
+        for key, row in pair.alike[relation.name].items():
             before = base.columns.get(key, frozenset())
             after = head.columns.get(key, frozenset())
             differing: tuple[tuple[Direction, frozenset[str], frozenset[str]], ...] = (
@@ -317,12 +330,15 @@ async def _read(
         )
         for p in personas
     ]
-    attempts = [
-        Attempt(persona=persona, fetch=_query(held, persona, columns))
+    asks = [
+        Ask(
+            persona=persona,
+            fetch=_query(held, persona, columns),
+            weight=len(side.keys[relation.name]),
+        )
         for persona, columns in zip(personas, granted, strict=True)
     ]
-    answers = await side.prober.attempt_all(attempts)
-    side.prober.decisions += len(side.keys[relation.name]) * len(personas)
+    answers = await side.grid.ask(asks)
     return [
         _readable(side, relation, columns, answer)
         for columns, answer in zip(granted, answers, strict=True)

@@ -10,11 +10,11 @@ from harness.db.catalog import Name
 from harness.policies.cases import Step
 from harness.policies.comparisons import UID, Col, Const, Term
 from harness.policies.diff_world import Pair
+from harness.policies.grid import Ask
 from harness.policies.personas import Persona
-from harness.policies.probing import Attempt
 from harness.policies.values import literal
 
-__all__ = ["topic_attempts", "topics_of"]
+__all__ = ["topic_asks", "topics_of"]
 
 MESSAGES = Name("realtime", "messages")
 MAX_PER_PART = 8
@@ -48,9 +48,10 @@ def topics_of(pair: Pair) -> list[str]:
     return _spread(unique, MAX_TOPICS)
 
 
-def topic_attempts(pair: Pair, persona: Persona) -> Iterator[tuple[str, Step, Attempt]]:
+def topic_asks(pair: Pair, persona: Persona) -> Iterator[tuple[str, Step, Ask]]:
     """Yield joining and sending on every topic, as Realtime asks the database."""
-    if not any(policy.table == MESSAGES for policy in pair.union.policies):
+    guarded = any(policy.table == MESSAGES for policy in pair.union.policies)
+    if not guarded or not pair.reach.includes(MESSAGES.name):
         return
     for topic in topics_of(pair):
         settings = {"realtime.topic": topic}
@@ -64,17 +65,17 @@ def topic_attempts(pair: Pair, persona: Persona) -> Iterator[tuple[str, Step, At
             yield (
                 "SELECT",
                 Step(sql=read, action="select", target=MESSAGES),
-                Attempt(
+                Ask(
                     persona=persona,
                     commands=(read,),
-                    setup=(stored,),
+                    aside=(stored,),
                     settings=settings,
                 ),
             )
             yield (
                 "INSERT",
                 Step(sql=stored, action="insert", target=MESSAGES),
-                Attempt(persona=persona, commands=(stored,), settings=settings),
+                Ask(persona=persona, commands=(stored,), settings=settings),
             )
 
 

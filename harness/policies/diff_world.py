@@ -7,7 +7,9 @@ a trigger is the same on both sides.  Rows are told apart by their key, not by p
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +19,15 @@ from harness.clock import seeded
 from harness.db.catalog import Catalog, Name, Relation
 from harness.db.catalog_reading import read_catalog
 from harness.policies.decisions import Decisions
+from harness.policies.diff_reach import (
+    DRAWN,
+    Definitions,
+    Reach,
+    reach_of,
+    read_definitions,
+)
 from harness.policies.diff_union import common_catalog, union_catalog
+from harness.policies.grid import Grid, install_grid
 from harness.policies.mining import Mined, mine
 from harness.policies.ownership import Ownership, infer_ownership
 from harness.policies.personas import Persona, build_cast
@@ -50,6 +60,10 @@ class Side:
     population: Population
     keys: Mapping[Name, Mapping[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Make the way in which many questions are asked at once."""
+        self.grid = Grid(self.prober)
+
     def trial(self, pair: Pair, decisions: Decisions) -> Trial:
         """Return what is stored here in the form that tells what a call changed."""
         return Trial(
@@ -67,7 +81,9 @@ class Side:
 class Pair:
     """Both versions with one world; ``common`` is what can be compared.
 
-    ``visible`` tells, by persona and table, which rows are read in both versions.
+    ``rows`` are the same in both versions, key included; ``alike`` holds rows besides
+    whose drawn ids differ.  ``visible`` tells, by persona and table, which rows are
+    read in both versions.
     """
 
     base: Side
@@ -77,7 +93,9 @@ class Pair:
     mined: Mined
     ownership: Ownership
     values: Values
+    reach: Reach
     rows: Mapping[Name, Mapping[str, StoredRow]] = field(default_factory=dict)
+    alike: Mapping[Name, Mapping[str, StoredRow]] = field(default_factory=dict)
     missing: Mapping[Name, str] = field(default_factory=dict)
     visible: dict[tuple[str, Name], frozenset[str]] = field(default_factory=dict)
 
@@ -90,6 +108,11 @@ class Pair:
     def tables(self) -> tuple[Relation, ...]:
         """The tables that both versions have."""
         return tuple(r for r in self.common.tables if r.name.schema != "realtime")
+
+    @property
+    def compared_tables(self) -> tuple[Relation, ...]:
+        """The tables that decisions may differ about."""
+        return tuple(r for r in self.tables if self.reach.includes(r.name.name))
 
     def trial(self, decisions: Decisions) -> Trial:
         """Return the shared world in the form that plans calls and steps."""
@@ -112,9 +135,20 @@ def key_of(relation: Relation, values: Mapping[str, object]) -> str:
     return json.dumps([values.get(name) for name in names], default=str)
 
 
-async def prepare_pair(base: Prober, head: Prober, seed: int) -> Pair:
-    """Read both versions, plan their world and store it in both."""
-    catalogs = [await read_catalog(prober.connection) for prober in (base, head)]
+async def prepare_pair(
+    base: Prober, head: Prober, seed: int, *, everything: bool = False
+) -> Pair:
+    """Read both versions, plan their world and store it in both.
+
+    With ``everything``, what no difference reaches is compared as well.
+    """
+    read = await asyncio.gather(_read(base), _read(head))
+    reach = (
+        Reach(frozenset(), total=True)
+        if everything
+        else reach_of(*(d for _, d in read))
+    )
+    catalogs = [catalog for catalog, _ in read]
     union = union_catalog(*catalogs)
     common = common_catalog(*catalogs)
     mined = mine(union)
@@ -142,9 +176,15 @@ async def prepare_pair(base: Prober, head: Prober, seed: int) -> Pair:
         Side(catalogs[0], base, replace(stored, world=planned)),
         Side(catalogs[1], head, Population(planned, tables)),
     )
-    pair = Pair(*sides, common, union, mined, ownership, values)
+    pair = Pair(*sides, common, union, mined, ownership, values, reach)
     _match(pair)
     return pair
+
+
+async def _read(prober: Prober) -> tuple[Catalog, Definitions]:
+    await install_grid(prober.connection)
+    definitions = await read_definitions(prober.connection)
+    return await read_catalog(prober.connection), definitions
 
 
 def _fitting(world: World, catalog: Catalog) -> World:
@@ -166,24 +206,49 @@ def _fitted(row: Row, catalog: Catalog) -> Row | None:
 def _match(pair: Pair) -> None:
     """Note which rows are on both sides, and the tables that could not be filled."""
     shared: dict[Name, Mapping[str, StoredRow]] = {}
+    alike: dict[Name, Mapping[str, StoredRow]] = {}
     missing: dict[Name, str] = {}
     for relation in pair.common.tables:
-        found = []
-        for side in (pair.base, pair.head):
-            keyed = {
+        base, head = (
+            {
                 key_of(relation, row.values): row
                 for row in side.population.of(relation.name)
             }
-            side.keys = {
-                **side.keys,
-                relation.name: {row.at: key for key, row in keyed.items()},
-            }
-            found.append(keyed)
-        shared[relation.name] = {k: r for k, r in found[0].items() if k in found[1]}
+            for side in (pair.base, pair.head)
+        )
+        renamed = _renamed(relation, base, head)
+        for side, keyed, names in ((pair.base, base, {}), (pair.head, head, renamed)):
+            keys = {row.at: names.get(key, key) for key, row in keyed.items()}
+            side.keys = {**side.keys, relation.name: keys}
+        shared[relation.name] = {k: r for k, r in base.items() if k in head}
+        others = {key: base[key] for key in renamed.values()}
+        alike[relation.name] = {**shared[relation.name], **others}
         planned = relation.name.schema != "realtime"
-        if planned and found[0] and not shared[relation.name]:
+        if planned and base and not alike[relation.name]:
             missing[relation.name] = "no row could be stored in both versions"
-    pair.rows, pair.missing = shared, missing
+    pair.rows, pair.alike, pair.missing = shared, alike, missing
+
+
+def _renamed(
+    relation: Relation, base: Mapping[str, StoredRow], head: Mapping[str, StoredRow]
+) -> dict[str, str]:
+    """Return, by HEAD's key, BASE's key of a row that differs in drawn values only."""
+    drawn = {
+        c.name for c in relation.columns if re.search(DRAWN, c.default, re.IGNORECASE)
+    }
+    if not drawn:
+        return {}
+
+    def told(row: StoredRow) -> str:
+        kept = {k: v for k, v in row.values.items() if k not in drawn}
+        return json.dumps(kept, sort_keys=True, default=str)
+
+    left = {told(row): key for key, row in base.items() if key not in head}
+    return {
+        key: left[told(row)]
+        for key, row in head.items()
+        if key not in base and told(row) in left
+    }
 
 
 @dataclass

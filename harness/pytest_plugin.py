@@ -12,6 +12,7 @@ for each test, with the ids of its ``requirement`` markers.
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 REQUIREMENTS = "requirements"
+FIXTURES = frozenset({"stack", "project", "as_persona", "storage", "realtime"})
+_Collected = (
+    pytest.Item | pytest.Collector | list[pytest.Item | pytest.Collector] | None
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +49,30 @@ def pytest_configure(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     if path and not is_worker:
         config.pluginmanager.register(_EventWriter(Path(path)), "harness-events")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, obj: object
+) -> Generator[None, _Collected, _Collected]:
+    """Let ``async def`` tests that use our fixtures run, in the loop of the stack.
+
+    Nearest to the collection, so that pytest-asyncio finds the marker in its own turn,
+    whatever its mode and default loop.
+    """
+    collected = yield
+    if inspect.iscoroutinefunction(obj):
+        found = collected if isinstance(collected, list) else [collected]
+        for item in found:
+            if isinstance(item, pytest.Function) and _is_ours(item):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"))
+    return collected
+
+
+def _is_ours(item: pytest.Function) -> bool:
+    """Say whether a test uses our fixtures and leaves its loop to us."""
+    marked = item.get_closest_marker("asyncio") is not None
+    return not marked and bool(FIXTURES.intersection(item.fixturenames))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -105,13 +105,15 @@ class SupabaseProject:
 
 def find_project(folder: Path) -> Path | None:
     """Return the ``supabase/`` folder that ``folder`` is or holds, if it does."""
-    for candidate in (folder, folder / SUPABASE_DIR):
-        if (candidate / "config.toml").is_file() or (
-            candidate / "config.json"
-        ).is_file():
-            return candidate
-    beneath = folder / SUPABASE_DIR
-    return beneath if (beneath / "migrations").is_dir() else None
+    candidates = (folder, folder / SUPABASE_DIR)
+    configured = (
+        candidate
+        for candidate in candidates
+        if (candidate / "config.toml").is_file()
+        or (candidate / "config.json").is_file()
+    )
+    migrated = (c for c in candidates if (c / "migrations").is_dir())
+    return next(configured, None) or next(migrated, None)
 
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> SupabaseProject:

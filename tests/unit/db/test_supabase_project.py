@@ -119,6 +119,13 @@ def test_project_is_found_from_either_folder(tmp_path: Path, write: Write) -> No
     assert find_project(tmp_path / "supabase") == tmp_path / "supabase"
 
 
+def test_project_without_config_is_found_by_its_migrations(tmp_path: Path) -> None:
+    (tmp_path / "supabase" / "migrations").mkdir(parents=True)
+    assert find_project(tmp_path) == tmp_path / "supabase"
+    assert find_project(tmp_path / "supabase") == tmp_path / "supabase"
+    assert find_project(tmp_path / "supabase" / "migrations") is None
+
+
 def test_other_folder_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a project") as caught:
         read_project(tmp_path, {})

@@ -6,6 +6,7 @@ there when the answer is, and whole when several writers share the file.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,11 +35,18 @@ class AccessLog:
     def write(self, record: Mapping[str, Any]) -> None:
         """Append ``record`` as one line."""
         if self._fd >= 0:
-            line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)
-            os.write(self._fd, line)
+            os.write(self._fd, _line(record))
 
     def close(self) -> None:
         """Close the file; later records go nowhere."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # A header may hold bytes that are no UTF-8; JSON can tell of them in escapes.
+        return json.dumps(record, default=str).encode() + b"\n"

@@ -1,9 +1,10 @@
-"""The first bytes of a connection: WebSockets to Realtime, the rest to aiohttp.
+"""The connections of the one port: plain requests here, sockets to Realtime.
 
-A connection whose first request is ``GET .../realtime/v1/websocket`` with an Upgrade
-header belongs to Realtime for good, without an HTTP request object in between.  Any
-other connection is handed to aiohttp's protocol as soon as its request line shows that
-it is not one, so that aiohttp's own limits and time-outs hold for it.
+A request that :mod:`harness.servers.heads` understands is answered on the spot, with
+as little between socket and gateway as HTTP allows.  ``GET .../realtime/v1/websocket``
+with an Upgrade header makes the connection Realtime's for good, be it the first request
+on it or not.  Any other request (a chunked body, an older version, a broken head) hands
+the connection to aiohttp's protocol, whose limits and words hold from there on.
 """
 
 from __future__ import annotations
@@ -12,118 +13,282 @@ import asyncio
 import contextlib
 import logging
 import re
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from harness.servers.exchange import PlainRequest, send_answer
 from harness.servers.gateway import ABSOLUTE_FORM, locate
+from harness.servers.heads import HEAD_LIMIT_BYTES, Head, Heads, begins_a_head
 from harness.servers.hosting import HostedProject, ProjectRegistry, RealtimeSockets
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Front", "FrontFactory", "parse_upgrade"]
 
 logger = logging.getLogger(__name__)
 
-HEAD_LIMIT_BYTES = 64 * 1024
-HEAD_TIMEOUT_S = 60.0
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+HEAD_TIMEOUT_S: Final = 60.0  # for the first request
+KEEPALIVE_S: Final = 75.0  # for the next one, from the end of the answer before
+LINGER_S: Final = 10.0  # for the rest of a body that the answer did not wait for
+READ_AHEAD_BYTES: Final = 256 * 1024  # of a body that its service is slow to read
 SOCKET_PATH = "/realtime/v1/websocket"
-METHOD = b"GET "
+SOCKET_MARK = SOCKET_PATH.encode()
 REQUEST_LINE = re.compile(r"GET (\S+) HTTP/1\.1")
 HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
 
 
 class FrontFactory:
-    """Makes the protocol of each new connection and knows those still undecided."""
+    """Makes the protocol of each new connection and knows those it still has."""
 
-    def __init__(self, server: Server, registry: ProjectRegistry) -> None:
+    def __init__(
+        self, server: Server, registry: ProjectRegistry, handle: Handler
+    ) -> None:
         self.server = server
         self.registry = registry
-        self.undecided: set[Front] = set()
+        self.handle = handle
+        self.heads = Heads()
+        self.fronts: set[Front] = set()
         self.websockets = 0
 
     def __call__(self) -> Front:
         """Return the protocol for a new connection."""
-        return Front(self)
+        return Front(self, asyncio.get_running_loop())
 
-    def close(self) -> None:
-        """Close the connections that have not said what they want."""
-        for front in list(self.undecided):
-            front.close()
+    async def shutdown(self, grace_s: float) -> None:
+        """Close the connections; answers under way may end within ``grace_s``."""
+        for front in list(self.fronts):
+            front.stop()
+        answering = [front.answering for front in self.fronts if front.answering]
+        if answering:
+            await asyncio.wait(answering, timeout=grace_s)
+        for front in list(self.fronts):
+            front.abort()
 
 
-class Front(asyncio.Protocol):
-    """Reads as much of the first head as tells whose connection this is."""
+class Front(BaseProtocol):
+    """Reads requests one after the other and has each answered before the next."""
 
-    def __init__(self, factory: FrontFactory) -> None:
+    def __init__(self, factory: FrontFactory, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._factory = factory
         self._buffer = b""
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._opening: asyncio.Task[None] | None = None
+        self._owed = 0  # bytes of the current body that have not come yet
+        self._payload: StreamReader | None = None
+        self._request: PlainRequest | None = None
+        self._held = False  # reading is paused until the next request is taken
+        self._stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._idle_since_s = 0.0
+        self._patience_s = HEAD_TIMEOUT_S
+        self.answering: asyncio.Task[None] | None = None
+        self.peername: Any = None
+        self.sockname: Any = None
+        self.ssl_context: ssl.SSLContext | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start waiting for the first bytes."""
-        # uvloop's transports are no subclasses of asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        self._factory.undecided.add(self)
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(HEAD_TIMEOUT_S, self.close)
+        """Start waiting for the first request."""
+        super().connection_made(transport)
+        self.peername = transport.get_extra_info("peername")
+        self.sockname = transport.get_extra_info("sockname")
+        self._factory.fronts.add(self)
+        self._idle_since_s = self._loop.time()
+        self._timer = self._loop.call_later(self._patience_s, self._look_at_the_time)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._decided()
-        if self._opening is not None:
-            self._opening.cancel()
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection; whoever still reads from it hears of the end."""
+        super().connection_lost(exc)
+        self._leave()
+        if self._request is not None:
+            self._request._cancel(exc or ConnectionResetError("Connection lost"))
+        elif self.answering is not None:
+            self.answering.cancel()  # a socket that was being opened
 
     def data_received(self, data: bytes) -> None:
-        """Collect the head until it is clear who takes the connection."""
-        self._buffer += data
-        if self._opening is None and not self._wants_more():
-            self._choose()
+        """Take bytes of a body, or of a head."""
+        if self._owed:
+            data = self._feed(data)
+            if not data:
+                return
+        self._buffer = self._buffer + data if self._buffer else data
+        if self.answering is None:
+            self._next()
+        elif len(self._buffer) > HEAD_LIMIT_BYTES:
+            self._held = True
+            self._pause_transport_reading()
+
+    def pause_reading(self) -> None:
+        """Let no more of a body come: its service is slow."""
+        self._reading_paused = True
+        self._pause_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Let more of a body come."""
+        self._reading_paused = False
+        self._resume_transport_reading()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken what was sent."""
+        super().resume_writing()
+        if self.answering is None:
+            self._next()
+
+    def stop(self) -> None:
+        """Close the connection, after the answer under way if there is one."""
+        self._stopping = True
+        if self.answering is None:
+            self.close()
 
     def close(self) -> None:
-        """Drop the connection: it was too slow, or the server stops."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close the connection once all that was written has left."""
+        if self.transport is not None:
+            self.transport.close()
 
-    def _wants_more(self) -> bool:
-        buffer = self._buffer
-        if len(buffer) > HEAD_LIMIT_BYTES:
-            return False
-        if not buffer.startswith(METHOD[: len(buffer)]):
-            return False
-        line_end = buffer.find(b"\r\n")
-        if line_end < 0:
-            return True
-        return bool(_socket_target(buffer[:line_end])) and b"\r\n\r\n" not in buffer
+    def abort(self) -> None:
+        """Close the connection at once, and end what still answers."""
+        if self.answering is not None:
+            self.answering.cancel()
+        if self.transport is not None:
+            self.transport.abort()
 
-    def _choose(self) -> None:
-        upgrade = parse_upgrade(self._buffer)
-        if upgrade is None:
+    def _look_at_the_time(self) -> None:
+        """Close the connection if the client let it wait too long."""
+        left_s = self._idle_since_s + self._patience_s - self._loop.time()
+        if self.answering is None and left_s <= 0:
+            self.close()
+            return
+        delay_s = left_s if left_s > 0 else self._patience_s
+        self._timer = self._loop.call_later(delay_s, self._look_at_the_time)
+
+    def _leave(self) -> None:
+        self._factory.fronts.discard(self)
+        for timer in (self._timer, self._lingering):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._lingering = None
+
+    def _feed(self, data: bytes) -> bytes:
+        """Pass the body's share of ``data`` on and return the rest."""
+        part = data if len(data) <= self._owed else data[: self._owed]
+        self._owed -= len(part)
+        if self._payload is not None:
+            self._payload.feed_data(part)
+            if not self._owed:
+                self._payload.feed_eof()
+        elif not self._owed:
+            self._answered()
+        return data[len(part) :]
+
+    def _next(self) -> None:
+        """Take the next request, if it is there."""
+        if not self._buffer or self.transport is None or self.writing_paused:
+            return
+        end = self._buffer.find(b"\r\n\r\n")
+        first_line = self._buffer[: self._buffer.find(b"\r\n")]
+        if SOCKET_MARK in first_line and _socket_target(first_line):
+            if end < 0 and len(self._buffer) <= HEAD_LIMIT_BYTES:
+                return
+            if self._open_socket():
+                return
+        if end < 0 and begins_a_head(self._buffer):
+            return
+        head = None
+        if 0 <= end <= HEAD_LIMIT_BYTES:
+            head = self._factory.heads.parse(self._buffer[: end + 2])
+        if head is None:
             self._hand_to_http()
             return
+        self._buffer = self._buffer[end + 4 :]
+        self._begin(head)
+
+    def _begin(self, head: Head) -> None:
+        payload = EMPTY_PAYLOAD
+        if head.fields.length:
+            payload = StreamReader(self, READ_AHEAD_BYTES, loop=self._loop)
+            self._owed, self._payload = head.fields.length, payload
+        request = self._request = PlainRequest(head, payload, self, self._loop)
+        self.answering = self._loop.create_task(self._answer(request))
+        if self._owed and self._buffer:
+            self._buffer = self._feed(self._buffer)
+        if self._held and len(self._buffer) <= HEAD_LIMIT_BYTES:
+            self._held = False
+            self._resume_transport_reading()
+
+    async def _answer(self, request: PlainRequest) -> None:
+        try:
+            response = await self._factory.handle(request)
+            keep = await send_answer(request, response)
+        except ConnectionError:
+            keep = False  # the client went away
+        except Exception:
+            # Nobody awaits this task: the fault is logged, the answer breaks off.
+            logger.exception("request %s broke off", request.request_id)
+            keep = False
+        self._end(keep=keep and not self._stopping)
+
+    def _end(self, *, keep: bool) -> None:
+        self._request = self._payload = None
+        if not keep:
+            self._stopping = True
+        if self._reading_paused:
+            self.resume_reading()
+        if self._owed and self.transport is not None:
+            # Closing on a client that still sends could lose it the answer.
+            self._lingering = self._loop.call_later(LINGER_S, self.close)
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        """Turn to the next request: the one before is over, body and answer."""
+        self.answering = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if self._stopping:
+            self.close()
+            return
+        self._idle_since_s = self._loop.time()
+        self._patience_s = KEEPALIVE_S
+        if self._buffer:
+            self._next()
+
+    def _hand_to_http(self) -> None:
+        assert self.transport is not None
+        transport = self.transport
+        self._leave()
+        handler: RequestHandler = self._factory.server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        handler.data_received(self._buffer)
+        if self._held:
+            self._resume_transport_reading()
+        self._buffer = b""
+
+    def _open_socket(self) -> bool:
+        """Hand a complete WebSocket request to Realtime; False if it is none."""
+        upgrade = parse_upgrade(self._buffer)
+        if upgrade is None:
+            return False
         target, headers = upgrade
         path, _, query = target.partition("?")
         hosted = locate(self._factory.registry, path, headers.get("host", ""))[0]
         if hosted is None:
-            self._hand_to_http()
-            return
-        assert self._transport is not None
-        self._transport.pause_reading()
+            return False
+        self._pause_transport_reading()
         arguments = dict(parse_qsl(query, keep_blank_values=True))
-        self._opening = asyncio.get_running_loop().create_task(
+        self.answering = self._loop.create_task(
             self._hand_to_realtime(hosted, path, arguments, headers)
         )
-
-    def _hand_to_http(self) -> None:
-        assert self._transport is not None
-        self._decided()
-        handler: RequestHandler = self._factory.server()
-        self._transport.set_protocol(handler)
-        handler.connection_made(self._transport)
-        handler.data_received(self._buffer)
-        self._buffer = b""
+        return True
 
     async def _hand_to_realtime(
         self,
@@ -132,7 +297,7 @@ class Front(asyncio.Protocol):
         query: dict[str, str],
         headers: dict[str, str],
     ) -> None:
-        transport = self._transport
+        transport = self.transport
         assert transport is not None
         # The CLI's gateway translates the keys of a socket in its query.
         for values, name in ((query, "apikey"), (headers, "x-api-key")):
@@ -147,22 +312,15 @@ class Front(asyncio.Protocol):
             logger.exception("a WebSocket for %s could not be opened", path)
             transport.abort()
             return
-        self._decided()
+        self._leave()
         self._factory.websockets += 1
         transport.set_protocol(protocol)
         with contextlib.suppress(RuntimeError):  # the handshake may have closed it
             transport.resume_reading()
         if rest:
             protocol.data_received(rest)
-        peer = transport.get_extra_info("peername")
-        remote = peer[0] if peer else None
+        remote = self.peername[0] if self.peername else None
         hosted.project.record("realtime", "websocket", path=path, remote=remote)
-
-    def _decided(self) -> None:
-        self._factory.undecided.discard(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 def _socket_target(line: bytes) -> str:

@@ -90,7 +90,7 @@ async def _serve(spec: dict[str, Any], *, exit_with_parent: bool) -> None:
         # Bodies reach the services as they were sent: Storage keeps an encoded one.
         auto_decompress=False,
     )
-    front = FrontFactory(server, registry)
+    front = FrontFactory(server, registry, gateway.handle)
     stopped = _stop_signals(exit_with_parent=exit_with_parent)
     listener = await asyncio.get_running_loop().create_server(
         front, spec["host"], spec["port"], backlog=BACKLOG
@@ -108,9 +108,8 @@ async def _serve(spec: dict[str, Any], *, exit_with_parent: bool) -> None:
     warming = asyncio.create_task(asyncio.to_thread(_import_services))
     await stopped.wait()
     listener.close()
-    front.close()
     # Requests under way may end; sockets end with their service.
-    await server.shutdown(STOP_GRACE_S)
+    await asyncio.gather(front.shutdown(STOP_GRACE_S), server.shutdown(STOP_GRACE_S))
     await registry.stop()
     await warming
     access_log.close()

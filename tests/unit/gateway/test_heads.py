@@ -70,6 +70,14 @@ def test_records_are_lines_and_the_file_is_appended_to(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_bytes_that_are_no_text_leave_a_line_too(tmp_path: Path) -> None:
+    log = AccessLog(tmp_path / "access.log")
+    log.write({"user_agent": b"a\xff".decode("utf-8", "surrogateescape")})
+    log.close()
+    line = (tmp_path / "access.log").read_text()
+    assert json.loads(line) == {"user_agent": "a\udcff"}
+
+
 def test_without_a_path_the_log_is_off() -> None:
     log = AccessLog()
     assert not log.enabled

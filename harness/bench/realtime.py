@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +19,9 @@ import asyncpg
 import orjson
 
 from harness.bench.channel_members import TOPIC, JoinPayload, Tally, joined_members
-from harness.bench.registry.measure import measure
+from harness.bench.registry.measure import ROUNDS, measure
 from harness.bench.registry.result import BenchResult
+from harness.bench.sender_processes import Senders, open_senders
 from harness.db.address import DatabaseAddress
 from harness.load.cpu import CpuMeter, CpuUse
 from harness.load.histogram import LatencyHistogram
@@ -39,6 +41,7 @@ DELIVERIES = 200_000
 CHANGES = 10_000
 ROWS_A_STATEMENT = 100
 CALLS = 20
+SENDS = 40
 IDLE_S = 3.0
 STAMP = "sent_s"
 PACED_MESSAGES = 100
@@ -83,6 +86,8 @@ async def run(target: Target) -> list[BenchResult]:
         await _fan_out(target, MANY, goal_us=3.0, reference="16-18 us, 90,000/s"),
         await _paced(target, MANY, reference="p50 8.1 ms at half load"),
         await _joins(target, private=False, goal_per_s=4000, reference="1,600-1,860/s"),
+        await _processes(target, frames=1),
+        await _processes(target, frames=IN_FLIGHT),
     ]
     database = target.database
     if database is None or not target.jwt_secret:
@@ -191,6 +196,30 @@ async def _stored_broadcasts(target: Target, database: DatabaseAddress) -> Bench
             meter.read(),
             reference="p50 2.8 ms, p99 4.2 ms",
             goal_ms=(2.0, 4.0),
+        )
+
+
+async def _processes(target: Target, *, frames: int) -> BenchResult:
+    """Measure what a second process could win: bare writes, shared out or not."""
+    async with open_senders(1, MANY) as one, open_senders(2, MANY) as two:
+
+        async def send(senders: Senders) -> int:
+            for _ in range(SENDS):
+                await senders.send(frames)
+            return SENDS * MANY * frames
+
+        result = await measure(
+            target,
+            name=NAME,
+            operation=f"bare delivery to {MANY:,}, {frames} a write, two processes",
+            action=lambda: send(two),
+            baseline=("one process", lambda: send(one)),
+        )
+        rounds = (ROUNDS + 1) * SENDS * MANY * frames
+        return replace(
+            result,
+            note=f"CPU of the senders: {two.cpu_s() / rounds * 1e6:.2f} us a delivery,"
+            f" {one.cpu_s() / rounds * 1e6:.2f} us of one",
         )
 
 

@@ -14,7 +14,7 @@ from harness.bench.registry.result import Baseline, BenchResult
 from harness.load.cpu import CpuMeter
 from harness.load.target import Target
 
-__all__ = ["Action", "measure"]
+__all__ = ["ROUNDS", "Action", "measure"]
 
 Action = Callable[[], Awaitable[int]]
 ROUNDS = 5

@@ -35,7 +35,7 @@ __all__ = [
 ALL_ROWS, NOT_YET, FAILED = 0, -1, -2
 SEPARATOR = "\x01"  # JSON does not hold it unescaped
 
-# A row is always found by its key, however small the planner thinks the table is.
+# Rows are always found by key, however small the planner thinks the table is.
 FIND = """
 create function pg_temp.{name}_find({key_parameters}) returns tid[]
 language plpgsql stable
@@ -44,10 +44,6 @@ as $find$
 declare
     _found tid[];
 begin
-    if {key_count} = 1 then
-        select array[t.ctid] into _found from {table} as t where {one_key};
-        return coalesce(_found, array[null]::tid[]);
-    end if;
     select array_agg(t.ctid order by p.i) into _found
     from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
     left join {table} as t on {key_join};
@@ -105,7 +101,12 @@ FIND_BY_KEY = """
             return;
         end if;
     end if;
-    _all := pg_temp.{name}_find({key_names_in});
+    if {key_count} = 1 then
+        select array[t.ctid] into _all from {table} as t where {one_key};
+        _all := coalesce(_all, array[null]::tid[]);
+    else
+        _all := pg_temp.{name}_find({key_names_in});
+    end if;
     who := {all_rows};
     addresses := _all;
     -- A role may lose its way into the schema, or be taken from those that tokens may

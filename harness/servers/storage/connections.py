@@ -136,14 +136,24 @@ class Connections:
                 return handed
         self._open += 1
         try:
-            pool = await self._project.pool(LOGIN)
-            connection: Connection = await pool.acquire()
-            await connection.execute(PREPARE)
+            return await self._opened()
         except BaseException as exc:
             self._open -= 1
             self._pass_on(None)
             if isinstance(exc, FAILURES):
                 raise _refusal_of(exc) from exc
+            raise
+
+    async def _opened(self) -> Connection:
+        pool = await self._project.pool(LOGIN)
+        connection: Connection = await pool.acquire()
+        try:
+            await connection.execute(PREPARE)
+        except BaseException:
+            # Whoever waited is gone, or the connection is broken: a pool that misses
+            # one of its own could never be closed.
+            with suppress(*FAILURES):
+                await pool.release(connection)
             raise
         return connection
 

@@ -34,6 +34,7 @@ __all__ = ["StandaloneSpec", "StandaloneStorage"]
 
 PREFIX: Final = "/storage/v1"
 STOP_TIMEOUT_S: Final = 10.0
+STOP_GRACE_S: Final = 2.0
 FAR_FUTURE: Final = 4102444800  # 2100-01-01, for tokens that need not expire
 
 
@@ -187,7 +188,8 @@ async def _serve(
     await stop.wait()
     server.close()
     answering.pre_shutdown()  # closes idle connections
-    await answering.shutdown()
+    # Without a limit it waits for clients that connected and never ask.
+    await answering.shutdown(STOP_GRACE_S)
     await server.wait_closed()
     await service.stop()
     await project.close()

@@ -22,7 +22,7 @@ from harness.stack.registry import is_alive
 
 DEADLINE_S = 20.0
 OWNER = """
-import asyncio, sys
+import asyncio, signal, sys
 from harness.config import load_config
 from harness.stack.embedded import EmbeddedStack
 from pathlib import Path
@@ -33,6 +33,8 @@ async def main():
         print(stack.descriptor.to_json(), flush=True)
         await asyncio.Event().wait()
 
+# A shell that runs the tests in the background lets its children ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 

@@ -101,7 +101,6 @@ class SystemRun:
                 severity="medium",
                 hint="write CREATE ... IF NOT EXISTS, CREATE OR REPLACE, and DROP"
                 " POLICY IF EXISTS before CREATE POLICY",
-                repeat=f"harness run {self.scenario.name}",
             )
         )
         self._ended("schema", "schema_applied_twice_is_the_same", began_s, "failed")

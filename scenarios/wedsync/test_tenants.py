@@ -72,7 +72,8 @@ async def test_what_is_published_has_policies(sql: Sql) -> None:
         """
         select t.tablename, c.relrowsecurity
         from pg_publication_tables t
-        join pg_class c on c.oid = format('public.%I', t.tablename)::regclass
+        join pg_namespace n on n.nspname = t.schemaname
+        join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
         where t.pubname = 'supabase_realtime'
         """
     )

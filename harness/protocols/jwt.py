@@ -81,7 +81,8 @@ class ProjectKeys:
     """Every key of a project; the defaults are the public ones of a local stack.
 
     ``signing_keys`` are private JWKs (ES256 or RS256, with ``kid``); the first signs
-    user tokens.  Without any, user tokens are HS256.
+    user tokens and the keys of the roles.  Without any, those are HS256.  ``role_keys``
+    holds the keys of the roles once they are signed: ES256 signs differently each time.
     """
 
     jwt_secret: str = LOCAL_JWT_SECRET
@@ -89,6 +90,13 @@ class ProjectKeys:
     secret_key: str = LOCAL_SECRET_KEY
     s3: S3Keys = field(default_factory=S3Keys)
     signing_keys: tuple[Mapping[str, Any], ...] = ()
+    role_keys: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sign the keys of the roles, if that takes more than the secret."""
+        if self.signing_keys and not self.role_keys:
+            roles = {role: self._sign(role) for role in ("anon", "service_role")}
+            object.__setattr__(self, "role_keys", roles)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ProjectKeys:
@@ -107,13 +115,13 @@ class ProjectKeys:
 
     @property
     def anon_key(self) -> str:
-        """The legacy JWT of role ``anon``."""
-        return self._demo_key("anon")
+        """The JWT of role ``anon``."""
+        return self.role_keys.get("anon") or self._sign("anon")
 
     @property
     def service_role_key(self) -> str:
-        """The legacy JWT of role ``service_role``."""
-        return self._demo_key("service_role")
+        """The JWT of role ``service_role``."""
+        return self.role_keys.get("service_role") or self._sign("service_role")
 
     @property
     def user_token_key(self) -> str | Mapping[str, Any]:
@@ -128,10 +136,10 @@ class ProjectKeys:
         """Return the public halves of the signing keys, as a JWKS lists them."""
         return [public_jwk(key) for key in self.signing_keys]
 
-    def _demo_key(self, role: str) -> str:
+    def _sign(self, role: str) -> str:
         return mint(
             {"iss": "supabase-demo", "role": role, "exp": DEMO_KEY_EXPIRY},
-            self.jwt_secret,
+            self.user_token_key,
         )
 
 
@@ -171,11 +179,12 @@ class KeySet:
         self._records = {str(key["kid"]): key for key in signing_keys}
         self._by_kid: dict[str, PyJWK] = {}
 
-    def verify(self, token: str, *, now: float) -> dict[str, Any]:
+    def verify(self, token: str, *, now: float, leeway_s: float = 0) -> dict[str, Any]:
         """Return the claims of ``token``, or raise :class:`BadTokenError`.
 
-        ``now`` is Unix seconds.  ``exp`` and ``nbf`` are checked when present; ``aud``
-        and ``iss`` are left to the caller, as the real services do.
+        ``now`` is Unix seconds.  ``exp`` and ``nbf`` are checked when present, either
+        with ``leeway_s`` for clocks that differ; ``aud`` and ``iss`` are left to the
+        caller, as the real services do.
         """
         if not COMPACT.fullmatch(token):
             raise BadTokenError("malformed", "token is not a valid JWT")
@@ -190,7 +199,7 @@ class KeySet:
         else:
             self._check_asymmetric(header, token)
         claims = _decode_object(body, "payload")
-        _check_times(claims, now)
+        _check_times(claims, now, leeway_s)
         return claims
 
     def _check_hmac(self, algorithm: str, signed: str, signature: str) -> None:
@@ -257,17 +266,17 @@ def _decode_object(part: str, what: str) -> dict[str, Any]:
     return value
 
 
-def _check_times(claims: Mapping[str, Any], now: float) -> None:
+def _check_times(claims: Mapping[str, Any], now: float, leeway_s: float) -> None:
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name)
         if value is not None and not _is_number(value):
             raise BadTokenError("claims", f"claim {name} is not a number")
     expiry = claims.get("exp")
-    if expiry is not None and expiry <= now:
+    if expiry is not None and expiry + leeway_s <= now:
         raise BadTokenError(
             "expired", "token has expired", expired_for_s=int(now - expiry)
         )
-    if (not_before := claims.get("nbf")) is not None and not_before > now:
+    if (not_before := claims.get("nbf")) is not None and (not_before > now + leeway_s):
         raise BadTokenError("claims", "token is not valid yet")
 
 

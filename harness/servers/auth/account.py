@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.servers.auth.audit import Actor, record
 from harness.servers.auth.context import AuthContext, SignedIn, answer
 from harness.servers.auth.parameters import Parameters, email_address
 from harness.servers.auth.passwords import require_strong
@@ -53,8 +54,11 @@ async def write_user(context: AuthContext, request: web.BaseRequest) -> web.Resp
         if email := asked.text("email"):
             await _change_email(connection, context, signed_in.user, email, changes)
         await update_user(connection, signed_in.user.id, changes, context.now())
+        actor = Actor.of(signed_in.user)
         if "encrypted_password" in changes:
             await _end_other_sessions(connection, signed_in)
+            await record(connection, actor, "user_updated_password", context.now())
+        await record(connection, actor, "user_modified", context.now())
         user = await find_user(connection, signed_in.user.id)
     assert user is not None
     return answer(user.to_json())
@@ -68,6 +72,7 @@ async def log_out(context: AuthContext, request: web.BaseRequest) -> web.Respons
     async with context.transaction() as connection:
         signed_in = await context.signed_in(connection, request)
         session = signed_in.session
+        await record(connection, Actor.of(signed_in.user), "logout", context.now())
         if scope == "global" or session is None:
             await end_sessions(connection, signed_in.user.id)
         elif scope == "local":

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from harness.servers.auth.audit import admin_of, record, traits_of
 from harness.servers.auth.context import AuthContext, answer
 from harness.servers.auth.parameters import (
     Parameters,
@@ -64,7 +65,7 @@ async def index(context: AuthContext, request: web.BaseRequest) -> web.Response:
 
 async def create(context: AuthContext, request: web.BaseRequest) -> web.Response:
     """``POST /admin/users``: a user as described, confirmed if so wished."""
-    context.require_admin(request)
+    admin = admin_of(context.require_admin(request))
     asked = await Parameters.of(request)
     new = await _described(context, asked)
     now = context.now()
@@ -75,7 +76,10 @@ async def create(context: AuthContext, request: web.BaseRequest) -> web.Response
         if new.email:
             identity = email_identity(new.id, new.email, confirmed=new.email_confirmed)
             await add_email_identity(connection, new.id, identity, now)
-        return answer((await _found(connection, new.id)).to_json())
+        user = await _found(connection, new.id)
+        traits = traits_of(user, provider="email" if new.email else "phone")
+        await record(connection, admin, "user_signedup", now, traits)
+        return answer(user.to_json())
 
 
 async def read(
@@ -91,7 +95,7 @@ async def write(
     context: AuthContext, request: web.BaseRequest, name: str
 ) -> web.Response:
     """``PUT /admin/users/{id}``: change what is given, leave the rest."""
-    context.require_admin(request)
+    admin = admin_of(context.require_admin(request))
     asked = await Parameters.of(request)
     now = context.now()
     async with context.transaction() as connection:
@@ -103,17 +107,21 @@ async def write(
             await _carry_email(connection, user, changes["email"], now)
         if "encrypted_password" in changes:
             await end_sessions(connection, user.id)
-        return answer((await _found(connection, user.id)).to_json())
+        changed = await _found(connection, user.id)
+        await record(connection, admin, "user_modified", now, traits_of(changed))
+        return answer(changed.to_json())
 
 
 async def remove(
     context: AuthContext, request: web.BaseRequest, name: str
 ) -> web.Response:
     """``DELETE /admin/users/{id}``: the row goes, or only what it says."""
-    context.require_admin(request)
+    admin = admin_of(context.require_admin(request))
     asked = await Parameters.of(request)
     async with context.transaction() as connection:
         user = await _found(connection, user_id(name))
+        now, traits = context.now(), traits_of(user)
+        await record(connection, admin, "user_deleted", now, traits)
         if asked.flag("should_soft_delete"):
             await soft_delete_user(connection, user, context.now())
         else:

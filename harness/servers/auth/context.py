@@ -109,10 +109,12 @@ class AuthContext:
             message = f"invalid JWT: unable to parse or verify signature, {exc}"
             raise Refusal(403, "bad_jwt", message) from exc
 
-    def require_admin(self, request: web.BaseRequest) -> None:
-        """Let only the service role through."""
-        if self.claims(request).get("role") not in ADMIN_ROLES:
+    def require_admin(self, request: web.BaseRequest) -> Mapping[str, Any]:
+        """Let only the service role through; return the claims of its token."""
+        claims = self.claims(request)
+        if claims.get("role") not in ADMIN_ROLES:
             raise Refusal(403, "not_admin", "User not allowed")
+        return claims
 
     async def signed_in(
         self, connection: Connection, request: web.BaseRequest

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import string
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,7 @@ class Session:
     aal: str
     methods: tuple[AuthMethod, ...]
     refresh_token: str = ""
+    rotated: bool = False
 
 
 async def begin_session(
@@ -178,7 +179,7 @@ async def refresh_session(
                 await _revoke_family(connection, row["id"], now)
             return _invalid("refresh_token_already_used", "Already Used")
     fresh = await _swap(connection, row, current, device, now)
-    return await _session(connection, row, fresh)
+    return replace(await _session(connection, row, fresh), rotated=True)
 
 
 async def _active_token(connection: Connection, session_id: uuid.UUID) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
+from harness.servers.auth.audit import Actor, record
 from harness.servers.auth.context import AuthContext, answer, device
 from harness.servers.auth.parameters import Parameters, email_address
 from harness.servers.auth.passwords import require_strong, weakness
@@ -27,6 +28,7 @@ from harness.servers.auth.users import (
 __all__ = ["email_identity", "sign_up", "token"]
 
 EMAIL_PROVIDER = {"provider": "email", "providers": ["email"]}
+BY_EMAIL = {"provider": "email"}
 USER_TIMES = (
     "email_confirmed_at",
     "phone_confirmed_at",
@@ -64,6 +66,9 @@ async def sign_up(context: AuthContext, request: web.BaseRequest) -> web.Respons
         return await _sign_up_unconfirmed(context, new)
     async with context.transaction() as connection:
         await _create(connection, context, new, confirmed=True)
+        user = await _existing(connection, new.id)
+        await _record(connection, context, user, "user_signedup", BY_EMAIL)
+        await _record(connection, context, user, "login", BY_EMAIL)
         return await _signed_in(connection, context, request, new.id, "password")
 
 
@@ -83,10 +88,14 @@ async def _sign_up_anonymously(
 async def _sign_up_unconfirmed(context: AuthContext, new: NewUser) -> web.Response:
     async with context.transaction() as connection:
         assert new.email is not None
-        if await find_user_by_email(connection, new.email) is None:
+        known = await find_user_by_email(connection, new.email)
+        if known is None:
             await _create(connection, context, new, confirmed=False)
             user = await _existing(connection, new.id)
+            action = "user_confirmation_requested"
+            await _record(connection, context, user, action, BY_EMAIL)
             return answer(user.to_json())
+        await _record(connection, context, known, "user_repeated_signup", BY_EMAIL)
     # Where addresses must be confirmed, nobody learns by signing up which exist.
     return answer(_look_alike(new, context))
 
@@ -149,6 +158,7 @@ async def _password_grant(
     if user.row["confirmed_at"] is None:
         raise Refusal(400, "email_not_confirmed", "Email not confirmed")
     async with context.transaction() as connection:
+        await _record(connection, context, user, "login", BY_EMAIL)
         response = await _session_body(
             connection, context, request, user.id, "password"
         )
@@ -190,6 +200,9 @@ async def _refresh_grant(
             if user.is_banned(context.now()):
                 message = "Invalid Refresh Token: User Banned"
                 raise Refusal(400, "user_banned", message)
+            await _record(connection, context, user, "token_refreshed")
+            if session.rotated:
+                await _record(connection, context, user, "token_revoked")
             return answer(context.session_json(user, session))
     # Raised after the transaction, which may have revoked a family of tokens.
     raise session
@@ -227,6 +240,16 @@ def email_identity(
         "email_verified": confirmed,
         "phone_verified": False,
     }
+
+
+async def _record(
+    connection: Connection,
+    context: AuthContext,
+    user: User,
+    action: str,
+    traits: dict[str, str] | None = None,
+) -> None:
+    await record(connection, Actor.of(user), action, context.now(), traits)
 
 
 async def _signed_in(

@@ -15,6 +15,7 @@ from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 
 __all__ = [
+    "NO_INSTANCE",
     "Connection",
     "NewUser",
     "User",

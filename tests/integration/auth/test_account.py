@@ -240,8 +240,17 @@ async def test_a_signing_key_signs_and_is_published_without_its_secret(
     assert public["key_ops"] == ["verify"]
     secret = {"d", "p", "q", "dp", "dq", "qi", "oth"}
     assert not secret & public.keys()
-    # Tokens of the shared secret stay good, with which old keys are signed.
+    # The keys of the roles are signed by it too.
+    for role in (auth.project.anon_key, auth.project.service_role_key):
+        head = json.loads(base64.urlsafe_b64decode(role.split(".")[0] + "=="))
+        assert (head["alg"], head["kid"]) == (key["alg"], key["kid"])
     assert (await auth.admin("GET", "/users")).status_code == 200
+    # Tokens of the shared secret stay good: older keys are signed by it.
+    old = mint({"role": "service_role"}, LOCAL_JWT_SECRET)
+    assert (await auth.call("GET", "/admin/users", token=old)).status_code == 200
+    opaque = {"apikey": auth.project.secret_key}
+    listed = await auth.call("GET", "/admin/users", headers=opaque)
+    assert listed.status_code == 200
     # The public key is no HMAC secret.
     confused = mint({"sub": session["user"]["id"]}, json.dumps(public))
     refused(await auth.call("GET", "/user", token=confused), 403, "bad_jwt")

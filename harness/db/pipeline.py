@@ -287,20 +287,26 @@ class PipelinePool:
     async def acquire(self) -> Pipeline:
         """Take a connection, waiting for one if all are in use."""
         while True:
-            while self._idle:
-                pipeline, _ = self._idle.pop()
-                if not pipeline.lost:
-                    self._busy.add(pipeline)
-                    pipeline.used_before = True
-                    if pipeline.generation != self.generation:
-                        pipeline.forget(self.generation)
-                    return pipeline
-                self._size -= 1
+            if (pipeline := self.take()) is not None:
+                return pipeline
             if self._closed:
                 raise ConnectionLostError("the pool is closed", service="postgres")
             if self._size < self._max_size:
                 return await self._open()
             await self._wait()
+
+    def take(self) -> Pipeline | None:
+        """Take a connection if one is free."""
+        while self._idle:
+            pipeline, _ = self._idle.pop()
+            if not pipeline.lost:
+                self._busy.add(pipeline)
+                pipeline.used_before = True
+                if pipeline.generation != self.generation:
+                    pipeline.forget(self.generation)
+                return pipeline
+            self._size -= 1
+        return None
 
     def release(self, pipeline: Pipeline) -> None:
         """Give a connection back."""

@@ -10,7 +10,10 @@ def main() -> int:
     """Load and run the server process."""
     # Loading makes many objects and drops few: collections only cost time, a tenth.
     gc.disable()
-    from harness.servers.process import main as run
+    from harness.servers.outward import without_authorities
+
+    with without_authorities():
+        from harness.servers.process import main as run
 
     return run()
 

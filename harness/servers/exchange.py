@@ -34,14 +34,16 @@ __all__ = ["PlainRequest", "send_answer"]
 UNREAD_URL: Final = URL("/")
 JOINED_BYTES: Final = 64 * 1024  # a body up to here is copied behind its head
 # What the gateway and the server add to every answer; others go the long way.
-ADDED: Final = (
-    "Access-Control-Allow-Origin",
-    "Access-Control-Expose-Headers",
-    "Connection",
-    "Date",
-    "Server",
-    "Transfer-Encoding",
-    "X-Request-Id",
+ADDED: Final = frozenset(
+    {
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "connection",
+        "date",
+        "server",
+        "transfer-encoding",
+        "x-request-id",
+    }
 )
 ADDED_LINES: Final = (
     "Access-Control-Allow-Origin: *\r\n"
@@ -73,6 +75,7 @@ class PlainRequest(GatewayRequest):
             False,
             UNREAD_URL,
         )
+        self.fields = fields
         self._lazy_url: URL | None = None
         self._lazy_writer: AbstractStreamWriter | None = None
         super().__init__(
@@ -144,7 +147,7 @@ def _whole(
         or response.chunked
         or response.compression
         or response._cookies is not None
-        or any(name in headers for name in ADDED)
+        or not ADDED.isdisjoint(map(str.lower, headers))
     ):
         return None
     lines = [f"HTTP/1.1 {status} {response.reason}"]

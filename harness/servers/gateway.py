@@ -21,6 +21,7 @@ from harness.clock import Clock
 from harness.protocols.jwt import BadTokenError
 from harness.servers import control
 from harness.servers.access_log import AccessLog
+from harness.servers.heads import Fields
 from harness.servers.hosting import (
     DEFAULT_REF,
     SERVICE_CLASSES,
@@ -28,10 +29,13 @@ from harness.servers.hosting import (
     ProjectRegistry,
 )
 from harness.servers.project import (
-    AUTHORIZATION,
     ERROR_CODE,
-    FORWARDED,
+    PASSAGE,
+    HeaderRules,
+    Passage,
     bearer_token,
+    joined_headers,
+    token_of,
 )
 
 __all__ = ["Gateway", "GatewayRequest", "locate"]
@@ -39,6 +43,7 @@ __all__ = ["Gateway", "GatewayRequest", "locate"]
 logger = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 256 * 1024 * 1024  # of bodies that a service reads whole
+KEPT_RULES = 512  # blocks of headers whose rules are not applied anew
 LOGGED_BODY_BYTES = 4096  # a longer refusal is not searched for its code
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 PROJECT_HOST = re.compile(r"([\w-]+)\.localhost(?::\d+)?", re.ASCII | re.IGNORECASE)
@@ -66,6 +71,7 @@ class GatewayRequest(web.BaseRequest):
 
     request_id: str = ""
     answer_began: bool = False
+    fields: Fields | None = None
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # aiohttp calls this just before the head is written, streamed answers included.
@@ -121,7 +127,9 @@ class Gateway:
         assert isinstance(request, GatewayRequest)
         began_s = self._clock.monotonic_s()
         request.request_id = _request_id(request)
-        target = ABSOLUTE_FORM.sub("", request.raw_path, count=1)
+        target = request.raw_path
+        if not target.startswith("/"):
+            target = ABSOLUTE_FORM.sub("", target, count=1)
         path = target.partition("?")[0] or "/"
         # Not request.host, which asks the resolver when the header is missing.
         host = request.headers.get("Host", "")
@@ -217,8 +225,10 @@ class Gateway:
 
 
 def _request_id(request: web.BaseRequest) -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    given = request.headers.get("X-Request-Id")
+    if given and REQUEST_ID.fullmatch(given):
+        return given
+    return secrets.token_hex(16)
 
 
 def _route(path: str) -> tuple[str, str]:
@@ -256,31 +266,49 @@ def _preflight(request: web.BaseRequest) -> web.Response:
 
 
 def _forward(
-    request: web.BaseRequest, hosted: HostedProject, path: str, rest: str
+    request: GatewayRequest, hosted: HostedProject, path: str, rest: str
 ) -> None:
-    headers = request.headers
     # S3 requests are signed: their Authorization must arrive as it was sent.
-    if not path.startswith("/storage/v1/s3"):
-        sent = headers.get("Authorization", "")
-        mapped = hosted.api_keys.authorization(sent, headers.get("apikey", ""))
-        if mapped != sent:
-            request[AUTHORIZATION] = mapped
+    mapped = not path.startswith("/storage/v1/s3")
+    key = request.fields, request.remote, mapped
+    rules = hosted.header_rules.get(key)
+    if rules is None:
+        rules = _header_rules(request, hosted, mapped=mapped)
+        if request.fields is not None:
+            if len(hosted.header_rules) >= KEPT_RULES:
+                hosted.header_rules.clear()
+            hosted.header_rules[key] = rules
+    request[PASSAGE] = Passage(
+        rules,
+        request.raw_path.partition("?")[0],
+        path[: len(path) - len(rest)] + "/",
+        request.request_id,
+    )
+
+
+def _header_rules(
+    request: GatewayRequest, hosted: HostedProject, *, mapped: bool
+) -> HeaderRules:
+    headers = request.headers
+    authorization = headers.get("Authorization", "")
+    passed = joined_headers(headers)
+    if mapped:
+        apikey = headers.get("apikey", "")
+        authorization = hosted.api_keys.authorization(authorization, apikey)
+        if authorization:
+            passed["authorization"] = authorization
     host = headers.get("Host", "")
     name, _, port = host.rpartition(":") if ":" in host else (host, "", "80")
     remote = request.remote or ""
     hops = headers.get("X-Forwarded-For")
-    request[FORWARDED] = {
+    passed |= {
         "x-forwarded-for": f"{hops}, {remote}" if hops else remote,
         "x-forwarded-proto": "http",
         "x-forwarded-host": name,
         "x-forwarded-port": port,
-        "x-forwarded-path": request.raw_path.partition("?")[0],
-        "x-forwarded-prefix": path[: len(path) - len(rest)] + "/",
         "x-real-ip": remote,
-        "x-request-id": request.request_id
-        if isinstance(request, GatewayRequest)
-        else "",
     }
+    return HeaderRules(token_of(authorization), passed, request.fields is not None)
 
 
 async def _continue(request: web.BaseRequest) -> None:
@@ -342,7 +370,8 @@ def _error_code(request: web.BaseRequest, response: web.StreamResponse) -> str |
 def _sent_bytes(response: web.StreamResponse) -> int | None:
     # A whole body is sent after this; a streamed one was.
     if isinstance(response, web.Response) and not response.prepared:
-        return response.content_length
+        body = response.body
+        return len(body) if isinstance(body, bytes) else response.content_length
     return response.body_length
 
 

@@ -10,6 +10,7 @@ was seen before is not read again.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -32,8 +33,13 @@ LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 UNUSUAL = ("Transfer-Encoding", "Upgrade", "Expect", "Trailer", "TE")
 
 
-class Fields(NamedTuple):
-    """What the headers of a request say; ``length`` is that of the body."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Fields:
+    """What the headers of a request say; ``length`` is that of the body.
+
+    Requests with the same block of headers share one, so that what follows from the
+    headers alone can be kept by it.
+    """
 
     headers: CIMultiDictProxy[str]
     raw: tuple[tuple[bytes, bytes], ...]

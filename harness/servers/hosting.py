@@ -22,7 +22,13 @@ from harness.errors import ConfigError
 from harness.protocols.jwt import ProjectKeys
 from harness.servers.access_log import AccessLog
 from harness.servers.api_keys import ApiKeys
-from harness.servers.project import DatabaseAddress, ProjectSettings, ServedProject
+from harness.servers.heads import Fields
+from harness.servers.project import (
+    DatabaseAddress,
+    HeaderRules,
+    ProjectSettings,
+    ServedProject,
+)
 
 __all__ = [
     "DEFAULT_REF",
@@ -94,6 +100,9 @@ class HostedProject:
         self.project = project
         self._upstreams = upstreams or Upstreams()
         self.api_keys = ApiKeys(project.keys)
+        # By headers, client address and whether the key rules apply.
+        self.header_rules: dict[tuple[Fields | None, str | None, bool], HeaderRules]
+        self.header_rules = {}
         self._services: dict[str, Service] = {}
         self._starting = asyncio.Lock()
 

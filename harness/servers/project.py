@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
@@ -21,28 +21,54 @@ from harness.servers.caller import Caller, CallerResolver
 
 if TYPE_CHECKING:
     import asyncpg
+    from multidict import CIMultiDictProxy
 
     from harness.clock import Clock
 
 __all__ = [
-    "AUTHORIZATION",
     "ERROR_CODE",
-    "FORWARDED",
+    "PASSAGE",
     "Caller",
     "DatabaseAddress",
+    "HeaderRules",
+    "Passage",
     "ProjectSettings",
     "ServedProject",
     "bearer_token",
+    "joined_headers",
     "request_headers",
+    "token_of",
 ]
 
 POOL_IDLE_S = 30.0
 
-AUTHORIZATION = web.RequestKey("AUTHORIZATION", str)
-"""The Authorization value that the gateway's key rules put in place of the header."""
 
-FORWARDED = web.RequestKey("FORWARDED", dict[str, str])
-"""The ``x-forwarded-*`` and ``x-request-id`` headers that the gateway adds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class HeaderRules:
+    """What the gateway's rules make of a request's headers.
+
+    ``token`` is the bearer token after the key rules; ``headers`` are those that a
+    service behind the gateway receives, names in lower case, but for what differs
+    between requests with equal headers: that is in the :class:`Passage`.  Requests with
+    equal headers have the same rules where ``shared``.
+    """
+
+    token: str
+    headers: Mapping[str, str]
+    shared: bool
+
+
+class Passage(NamedTuple):
+    """A request's way through the gateway."""
+
+    rules: HeaderRules
+    path: str
+    prefix: str
+    request_id: str
+
+
+PASSAGE = web.RequestKey("PASSAGE", Passage)
+"""What the gateway found out about the request that it passes on."""
 
 ERROR_CODE = web.RequestKey("ERROR_CODE", str)
 """The code of a refusal, for the access log where the body does not show it."""
@@ -145,11 +171,20 @@ def bearer_token(request: web.BaseRequest) -> str:
 
     The scheme is case-insensitive and may be missing, as the real services accept.
     """
-    value = str(request.get(AUTHORIZATION) or request.headers.get("Authorization", ""))
-    scheme, _, token = value.strip().partition(" ")
+    passage: Passage | None = request.get(PASSAGE)
+    if passage is not None:
+        return passage.rules.token
+    authorization: str = request.headers.get("Authorization", "")
+    return token_of(authorization)
+
+
+def token_of(authorization: str) -> str:
+    """Return the token in the value of an Authorization header."""
+    value = authorization.strip()
+    scheme, _, token = value.partition(" ")
     if token and scheme.lower() == "bearer":
         return token.strip()
-    return "" if scheme.lower() == "bearer" else value.strip()
+    return "" if scheme.lower() == "bearer" else value
 
 
 def request_headers(request: web.BaseRequest) -> dict[str, str]:
@@ -159,11 +194,21 @@ def request_headers(request: web.BaseRequest) -> dict[str, str]:
     the mapped one, and the ``x-forwarded-*`` headers are the gateway's.  This is what
     ``request.headers`` shows to policies.
     """
+    passage: Passage | None = request.get(PASSAGE)
+    if passage is None:
+        return joined_headers(request.headers)
+    return {
+        **passage.rules.headers,
+        "x-forwarded-path": passage.path,
+        "x-forwarded-prefix": passage.prefix,
+        "x-request-id": passage.request_id,
+    }
+
+
+def joined_headers(sent: CIMultiDictProxy[str]) -> dict[str, str]:
+    """Return headers with names in lower case, repeated ones joined by commas."""
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():
+    for name, value in sent.items():
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    headers.update(request.get(FORWARDED) or {})
-    if authorization := request.get(AUTHORIZATION):
-        headers["authorization"] = authorization
     return headers

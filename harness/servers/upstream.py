@@ -18,7 +18,8 @@ from aiohttp import web
 from yarl import URL
 
 from harness.errors import StackError
-from harness.servers.project import ServedProject, bearer_token
+from harness.servers.outward import client_session
+from harness.servers.project import ServedProject, request_headers
 
 __all__ = ["UpstreamService"]
 
@@ -54,7 +55,7 @@ class UpstreamService:
 
     async def start(self) -> None:
         """Register the project at the other process."""
-        self._session = aiohttp.ClientSession(
+        self._session = client_session(
             auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
         )
         record = {
@@ -128,8 +129,8 @@ class UpstreamService:
             for name, value in request.headers.items()
             if name.lower() not in HOP_BY_HOP
         ]
-        if token := bearer_token(request):
-            kept.append(("Authorization", request.get("authorization") or token))
+        if authorization := request_headers(request).get("authorization"):
+            kept.append(("Authorization", authorization))
         if "X-Forwarded-Host" not in request.headers:
             kept.append(("X-Forwarded-Host", request.host))
             kept.append(("X-Forwarded-Proto", request.scheme))

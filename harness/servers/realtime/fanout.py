@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import LocalProtocolError
@@ -23,6 +23,7 @@ from harness.protocols.phoenix import (
 from harness.protocols.websocket import OP_BINARY, OP_TEXT, encode_frame
 from harness.servers.realtime.presence import Presence
 from harness.servers.realtime.quotas import Quotas
+from harness.servers.realtime.writers import HandedTransport, SharedMembers, Writers
 
 if TYPE_CHECKING:
     from harness.servers.realtime.channel import Channel
@@ -135,9 +136,18 @@ class BinaryOutgoing:
 class Outbox:
     """Flushes audiences together at the end of a turn of the event loop."""
 
-    __slots__ = ("_loop", "_next_s", "_scheduled", "_waiting", "delivered", "quotas")
+    __slots__ = (
+        "_loop",
+        "_next_s",
+        "_scheduled",
+        "_waiting",
+        "delivered",
+        "quotas",
+        "writers",
+    )
 
-    def __init__(self, quotas: Quotas) -> None:
+    def __init__(self, quotas: Quotas, writers: Writers | None = None) -> None:
+        self.writers = writers
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Audience] = []
         self._scheduled = False
@@ -176,12 +186,13 @@ class Outbox:
 class Audience:
     """The channels of a bus that hear one kind of message."""
 
-    __slots__ = ("_members", "_outbox", "_queue")
+    __slots__ = ("_members", "_outbox", "_queue", "_shared")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._members: dict[Serializer, dict[Channel, None]] = {}
         self._queue: list[tuple[Outgoing, Channel | None]] = []
+        self._shared: dict[Serializer, SharedMembers] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
@@ -190,6 +201,7 @@ class Audience:
         """Let ``channel`` hear what is published from now on."""
         self.flush()
         self._members.setdefault(channel.socket.serializer, {})[channel] = None
+        self._change(channel)
 
     def remove(self, channel: Channel) -> None:
         """Let ``channel`` hear no more; what was published before still goes out."""
@@ -197,6 +209,17 @@ class Audience:
         if members and channel in members:
             self.flush()
             members.pop(channel, None)
+            self._change(channel)
+
+    def _change(self, channel: Channel) -> None:
+        shared = self._shared.get(channel.socket.serializer)
+        if shared is not None:
+            shared.change()
+
+    def close(self) -> None:
+        """Let go of what writers know of the audience."""
+        for shared in self._shared.values():
+            shared.change()
 
     def members(self) -> list[Channel]:
         """Return who is listening now."""
@@ -221,7 +244,10 @@ class Audience:
                 continue
             frames = [message.frame(serializer) for message, _ in queue]
             joined = b"".join(frames)
-            for channel in members:
+            each: Iterable[Channel] = members
+            if self._outbox.writers is not None:
+                each = self._share(self._outbox.writers, serializer, skipping, joined)
+            for channel in each:
                 socket = channel.socket
                 if channel in skipping or channel.seen_ids is not None:
                     data = b"".join(_for_one(channel, queue, frames))
@@ -235,6 +261,28 @@ class Audience:
                     socket.write(data)
         presence = sum(message.event == PRESENCE_DIFF for message, _ in queue)
         self._outbox.count(len(queue), presence, len(self))
+
+    def _share(
+        self,
+        writers: Writers,
+        serializer: Serializer,
+        skipping: set[Channel],
+        data: bytes,
+    ) -> list[Channel]:
+        """Let writers send to the members for whom ``data`` is all; return the rest."""
+        members = self._members[serializer]
+        shared = self._shared.get(serializer)
+        if shared is None:
+            shared = self._shared[serializer] = writers.group()
+        rest = [
+            channel
+            for channel in members
+            if channel in skipping
+            or channel.seen_ids is not None
+            or channel.socket.congested
+        ]
+        shared.send(map(_handed, members), map(_handed, rest), data)
+        return rest
 
     def _refuse_over_quota(self, queue: list[tuple[Outgoing, Channel | None]]) -> bool:
         """Shut down every member that would see a message beyond the project's rate."""
@@ -270,6 +318,17 @@ class Bus:
         self.broadcasts = Audience(outbox)
         self.presences = Audience(outbox) if private else self.broadcasts
         self.presence = Presence(next_ref)
+
+    def close(self) -> None:
+        """Let go of what writers know of the topic."""
+        self.broadcasts.close()
+        self.presences.close()
+
+
+def _handed(channel: Channel) -> HandedTransport:
+    transport = channel.socket.transport
+    assert isinstance(transport, HandedTransport)
+    return transport
 
 
 def _for_one(

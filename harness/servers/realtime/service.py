@@ -38,6 +38,7 @@ from harness.servers.realtime.socket import (
     Socket,
 )
 from harness.servers.realtime.tokens import Identity, RefusedError, TokenVerifier
+from harness.servers.realtime.writers import Writers
 
 __all__ = ["RealtimeService"]
 
@@ -74,6 +75,7 @@ class RealtimeService:
         self._http = HttpApi(self)
         self.replayer = Replayer(self.database)
         self._outbox: Outbox | None = None
+        self.writers: Writers | None = None
         self._used_s = self._maintained_s = self.now_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -92,6 +94,9 @@ class RealtimeService:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._sweeper = None
         await self.changes.close()
+        writers, self.writers = self.writers, None
+        if writers is not None:
+            await writers.close()
 
     def unix_s(self) -> float:
         """Return the wall time in Unix seconds."""
@@ -126,6 +131,8 @@ class RealtimeService:
             identity = self._connect_identity(query, lower)
         except RefusedError as exc:
             return self._refuse(transport, exc.code, exc.text)
+        if self.settings.workers and self.writers is None:
+            self.writers = Writers(self.settings.workers)
         socket = Socket(self, transport, serializer, identity, lower)
         self.sockets.add(socket)
         self.metrics.connections += 1
@@ -166,7 +173,7 @@ class RealtimeService:
         bus = self.buses.get((private, topic))
         if bus is None:
             if self._outbox is None:
-                self._outbox = Outbox(self.quotas)
+                self._outbox = Outbox(self.quotas, self.writers)
             bus = Bus(
                 topic, private=private, outbox=self._outbox, next_ref=self._next_ref
             )
@@ -178,6 +185,7 @@ class RealtimeService:
         self.changes.subscriber.unsubscribe(channel)
         bus.channels -= 1
         if not bus.channels:
+            bus.close()
             self.buses.pop((bus.private, bus.topic), None)
         if not channel.socket.channels:
             self.joined.discard(channel.socket)

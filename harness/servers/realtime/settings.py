@@ -16,6 +16,8 @@ from harness.errors import ConfigError
 
 __all__ = ["RealtimeSettings"]
 
+MAX_WORKERS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class RealtimeSettings:
@@ -23,7 +25,8 @@ class RealtimeSettings:
 
     ``unseen_change_limit`` bounds how many decoded changes wait in memory before the
     replication stream is held back, ``congested_bytes`` how much may wait for one
-    slow client before it is cut.
+    slow client before it is cut.  ``workers`` is how many processes write to clients in
+    the service's place; 0 lets it write itself.
     """
 
     max_concurrent_users: int = 200
@@ -46,6 +49,7 @@ class RealtimeSettings:
     congested_grace_s: float = 10.0
     unseen_change_limit: int = 20_000
     max_record_bytes: int = 1_048_576
+    workers: int = 0
     publication: str = "supabase_realtime"
     publication_check_s: float = 60.0
     message_retention_h: float = 72.0
@@ -72,7 +76,10 @@ class RealtimeSettings:
                     f"realtime.{name}: {value!r} is not of type"
                     f" {type(default).__name__}"
                 )
-        return cls(**values)
+        settings = cls(**values)
+        if not 0 <= settings.workers <= MAX_WORKERS:
+            raise ConfigError(f"realtime.workers: 0 to {MAX_WORKERS}")
+        return settings
 
     @property
     def max_payload_bytes(self) -> int:

@@ -80,6 +80,8 @@ class Socket(asyncio.Protocol):
         headers: Mapping[str, str],
     ) -> None:
         self.service = service
+        if service.writers is not None:
+            transport = service.writers.hand(transport, self)
         self.transport = transport
         self.write = transport.write
         self.serializer = serializer
@@ -122,6 +124,8 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave every channel."""
         self._forget()
+        if self.service.writers is not None:
+            self.transport.abort()  # its writer is to let go of it as well
 
     def pause_writing(self) -> None:
         """Note that the client has stopped keeping up."""

@@ -14,7 +14,12 @@ from harness.db.pipeline import ConnectionLostError, PoolTimeoutError, Statement
 from harness.protocols.jwt import BadTokenError
 from harness.protocols.postgrest_errors import RestError, token_rejected
 
-__all__ = ["connection_failure", "statement_failure", "token_failure"]
+__all__ = [
+    "connection_failure",
+    "issued_in_future",
+    "statement_failure",
+    "token_failure",
+]
 
 EXACT = {
     "23503": 409,  # foreign key
@@ -168,6 +173,11 @@ def token_failure(error: BadTokenError, token: str) -> RestError:
         message = "Wrong or unsupported encoding algorithm"
         return token_rejected("PGRST301", message)
     return token_rejected("PGRST301", "No suitable key or wrong key type")
+
+
+def issued_in_future() -> RestError:
+    """Return the 401 for a token that is signed later than now."""
+    return token_rejected("PGRST303", "JWT issued at future")
 
 
 def _claims_message(message: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_to_bytes
@@ -24,8 +24,11 @@ from harness.protocols.postgrest_media import (
 )
 from harness.protocols.postgrest_preferences import Preferences, parse_preferences
 from harness.servers.caller import Caller
+from harness.servers.project import PASSAGE, Passage
 
-__all__ = ["RestRequest", "read_request", "whole_range"]
+__all__ = ["RequestReader", "RestRequest", "read_request", "whole_range"]
+
+KEPT_REQUESTS = 512
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD")
@@ -55,6 +58,25 @@ class RestRequest:
     caller: Caller
     http: web.BaseRequest
 
+    def again(self, http: web.BaseRequest, caller: Caller) -> RestRequest:
+        """Return the same request with the query of ``http``."""
+        return RestRequest(
+            self.method,
+            self.kind,
+            self.resource,
+            self.path,
+            http.raw_path.partition("?")[2],
+            self.schema,
+            self.profile,
+            self.accept,
+            self.accept_header,
+            self.content_type,
+            self.preferences,
+            self.header_range,
+            caller,
+            http,
+        )
+
     @property
     def reading(self) -> bool:
         """Whether the method is one that may not change anything."""
@@ -64,6 +86,30 @@ class RestRequest:
     def bodiless(self) -> bool:
         """Whether the answer is its headers only."""
         return self.method == "HEAD"
+
+
+class RequestReader:
+    """Reads requests; what follows from headers seen before is not worked out again."""
+
+    def __init__(self) -> None:
+        self._read: dict[Hashable, RestRequest] = {}
+
+    def read(
+        self, http: web.BaseRequest, path: str, caller: Caller, schemas: Sequence[str]
+    ) -> RestRequest:
+        """Return what ``http`` asks for; raises ``RestError``."""
+        passage: Passage | None = http.get(PASSAGE)
+        if passage is None or not passage.rules.shared:
+            return read_request(http, path, caller, schemas)
+        key = passage.rules, http.method, path, schemas
+        known = self._read.get(key)
+        if known is not None:
+            return known.again(http, caller)
+        request = read_request(http, path, caller, schemas)
+        if len(self._read) >= KEPT_REQUESTS:
+            self._read.clear()
+        self._read[key] = request
+        return request
 
 
 def read_request(

@@ -23,13 +23,14 @@ from harness.servers.rest.cache import SchemaHolder
 from harness.servers.rest.calling import call_function
 from harness.servers.rest.failures import (
     connection_failure,
+    issued_in_future,
     statement_failure,
     token_failure,
 )
 from harness.servers.rest.information import options
 from harness.servers.rest.openapi import describe
 from harness.servers.rest.reading import ReadCache, read_table
-from harness.servers.rest.request import read_request
+from harness.servers.rest.request import RequestReader
 from harness.servers.rest.responses import error_response
 from harness.servers.rest.settings import RestSettings
 from harness.servers.rest.timezones import TimeZones
@@ -39,6 +40,7 @@ from harness.servers.rest.writing import write_table
 __all__ = ["RestService"]
 
 LOGIN = "authenticator"
+LEEWAY_S = 30.0  # PostgREST's, for the clocks of whoever signs tokens
 # What a stale schema cache or a statement prepared before a change can look like.
 STALE_CODES = frozenset(
     {"PGRST200", "PGRST202", "PGRST204", "PGRST205", "42703", "42704", "42883", "42P01"}
@@ -57,6 +59,7 @@ class RestService:
         self._transactions = Transactions(self._pool)
         self._time_zones = TimeZones(self._pool)
         self._reads = ReadCache()
+        self._requests = RequestReader()
 
     async def start(self) -> None:
         """Get ready; connections and the schema cache wait for the first request."""
@@ -85,9 +88,13 @@ class RestService:
     def _caller(self, request: web.BaseRequest) -> Caller:
         token = bearer_token(request)
         try:
-            return self._project.callers.resolve(token)
+            caller = self._project.callers.resolve(token, leeway_s=LEEWAY_S)
         except BadTokenError as error:
             raise token_failure(error, token) from error
+        issued = caller.claims.get("iat")
+        if issued and issued > self._project.clock.now().timestamp() + LEEWAY_S:
+            raise issued_in_future()
+        return caller
 
     async def _answer(
         self, http: web.BaseRequest, path: str, caller: Caller
@@ -96,7 +103,7 @@ class RestService:
         body = await http.read() if http.body_exists else b""
         while True:
             settings = self._schema.settings
-            request = read_request(http, path, caller, settings.db_schemas)
+            request = self._requests.read(http, path, caller, settings.db_schemas)
             action = Action(
                 request, cache, settings, self._transactions, self._time_zones
             )

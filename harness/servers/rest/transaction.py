@@ -93,8 +93,10 @@ class Transactions:
         keep: bool,
     ) -> list[pq.abc.PGresult]:
         """Run a batch that changes nothing; a connection found dead is replaced."""
-        pipeline = await self._pool.acquire()
+        pipeline = self._pool.take() or await self._pool.acquire()
         try:
+            if _is_implicit(context, check, keep):
+                return await pipeline.run(batch, scope=scope)
             return await _run(pipeline, context, batch, scope, check, keep)
         except ConnectionLostError:
             if not pipeline.used_before:
@@ -118,7 +120,7 @@ async def _run(
     keep: bool,
 ) -> list[pq.abc.PGresult]:
     """Run a batch in a transaction: an implicit one, unless its outcome decides."""
-    if check is None and keep and context.isolation is None:
+    if _is_implicit(context, check, keep):
         return await pipeline.run(batch, scope=scope)
     batch = [_begin(context), *batch]
     return (await _decided(pipeline, batch, scope, check, keep))[1:]
@@ -156,6 +158,11 @@ async def _attempt(
         raise
 
 
+def _is_implicit(context: Context, check: Check | None, keep: bool) -> bool:
+    """Tell whether the batch's own transaction, which commits at its end, will do."""
+    return check is None and keep and context.isolation is None
+
+
 def _begin(context: Context) -> Statement:
     level = context.isolation
     # Only PostgreSQL's own words go into the statement.
@@ -167,16 +174,17 @@ def _begin(context: Context) -> Statement:
 def _settings_statement(context: Context) -> Statement:
     caller = context.caller
     headers = context.headers
-    values = [
-        context.search_path.encode(),
-        *(item for pair in context.settings.items() for item in _encoded(pair)),
+    values = [context.search_path.encode()]
+    for name, value in context.settings.items():
+        values += (name.encode(), value.encode())
+    values += (
         caller.role.encode(),
         _claims(caller),
         context.method.encode(),
         _text(context.path),
         _json(headers),
         _json(_cookies(headers.get("cookie"))),
-    ]
+    )
     return Statement(_settings_sql(len(context.settings), context.read_only), values)
 
 
@@ -210,10 +218,6 @@ def _claims(caller: Caller) -> bytes:
         return caller.claims_json.encode()
     # Policies find the role in the claims, whether the token named one or not.
     return orjson.dumps({**caller.claims, "role": caller.role})
-
-
-def _encoded(pair: tuple[str, str]) -> tuple[bytes, bytes]:
-    return pair[0].encode(), pair[1].encode()
 
 
 def _text(value: str) -> bytes:

@@ -27,6 +27,7 @@ from harness.clock import Clock
 from harness.protocols import s3_xml
 from harness.protocols.http_ranges import parse_http_date
 from harness.protocols.s3_signature import UNSIGNED_PAYLOAD, Request, sign
+from harness.servers.outward import client_session
 from harness.servers.storage import errors
 from harness.servers.storage.backend import ObjectRef, OpenObject, Staged, StoredBytes
 from harness.servers.storage.settings import StorageSettings
@@ -222,9 +223,7 @@ class S3Backend:
             timeout = aiohttp.ClientTimeout(
                 total=None, connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S
             )
-            self._session = aiohttp.ClientSession(
-                timeout=timeout, auto_decompress=False
-            )
+            self._session = client_session(timeout=timeout, auto_decompress=False)
         url = URL(f"{self._origin}{path}?{query}".rstrip("?"), encoded=True)
         return _Call(
             self._session.request(

@@ -10,6 +10,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from harness.servers.outward import client_session
 from harness.servers.storage import errors
 from harness.servers.storage.calls import Call, json_response
 from harness.servers.storage.core import Core
@@ -87,7 +88,7 @@ async def _purge(
     timeout = aiohttp.ClientTimeout(total=PURGE_TIMEOUT_S)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            client_session(timeout=timeout) as session,
             session.post(f"{endpoint}/purge", json=body, headers=headers) as answer,
         ):
             answer.raise_for_status()

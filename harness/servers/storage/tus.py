@@ -20,7 +20,6 @@ from aiohttp import web
 from harness.protocols import tus as protocol
 from harness.protocols.http_ranges import http_date
 from harness.protocols.tus import TusError, UploadId
-from harness.servers.project import FORWARDED
 from harness.servers.storage import errors, names
 from harness.servers.storage.backend import ObjectRef
 from harness.servers.storage.calls import Call
@@ -57,9 +56,8 @@ class Session:
     def url(self, upload_id: UploadId) -> str:
         """Return the URL of an upload as this client reaches it."""
         request = self.call.request
-        forwarded: Mapping[str, str] = request.get(FORWARDED) or {}
         sent = request.headers
-        scheme = sent.get("X-Forwarded-Proto") or forwarded.get("x-forwarded-proto")
+        scheme = sent.get("X-Forwarded-Proto") or "http"
         host = request.host
         if named := sent.get("X-Forwarded-Host"):
             port = sent.get("X-Forwarded-Port", "")
@@ -67,7 +65,7 @@ class Session:
         base = request.raw_path.partition("?")[0].partition("/upload/resumable")[0]
         sign = "/sign" if self.signed else ""
         tail = f"/upload/resumable{sign}/{upload_id.encode()}"
-        return f"{scheme or 'http'}://{host}{base}{tail}"
+        return f"{scheme}://{host}{base}{tail}"
 
 
 async def options(core: Core, call: Call, segment: str = "") -> web.Response:

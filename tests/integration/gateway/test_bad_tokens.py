@@ -55,7 +55,7 @@ def bad_tokens() -> dict[str, str]:
     return {
         "unsigned": unsigned(service),
         "other secret": mint(service, "another secret of at least 32 characters"),
-        "expired": mint({**service, "exp": int(time.time()) - 1}, LOCAL_JWT_SECRET),
+        "expired": mint({**service, "exp": int(time.time()) - 60}, LOCAL_JWT_SECRET),
         "cut": good[:-2],
         "not a token": "service_role",
     }

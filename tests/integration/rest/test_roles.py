@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -192,6 +193,7 @@ def test_forged_tokens_are_401(server: RestServer, token: str) -> None:
     [
         ({"exp": 1}, "JWT expired"),
         ({"nbf": FAR_FUTURE}, "JWT not yet valid"),
+        ({"iat": FAR_FUTURE}, "JWT issued at future"),
         ({"exp": "soon"}, "The JWT 'exp' claim must be a number"),
         ({"role": 5}, "Parsing claims failed"),
     ],
@@ -202,6 +204,19 @@ def test_tokens_with_bad_claims_are_401(
     response = server.client(**{"role": "authenticated", **claims}).get("/notes")
     assert (response.status_code, response.json()["code"]) == (401, "PGRST303")
     assert response.json()["message"] == message
+
+
+def test_clocks_may_differ_by_half_a_minute(server: RestServer) -> None:
+    now = int(time.time())
+    for claims, status in (
+        ({"exp": now - 15}, 200),
+        ({"exp": now - 60}, 401),
+        ({"nbf": now + 15, "iat": now + 15}, 200),
+        ({"nbf": now + 60}, 401),
+        ({"iat": now + 60}, 401),
+    ):
+        client = server.client(**{"role": "authenticated", **claims})
+        assert client.get("/notes").status_code == status, claims
 
 
 def test_schemas_that_are_not_exposed_cannot_be_reached(server: RestServer) -> None:

@@ -94,7 +94,8 @@ begin
   select b.file_size_limit, b.allowed_mime_types into file_size_limit, allowed_mime_types
   from storage.buckets b where b.id = bucket;
   bucket_found := found;
-  if not bucket_found then
+  -- Whoever only asks whether they may write learns it of a missing bucket too.
+  if not bucket_found and new_version is not null then
     return;
   end if;
   candidate.name := object_name;

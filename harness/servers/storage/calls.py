@@ -5,6 +5,7 @@ Source: storage-api 3.1 and 3.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +31,7 @@ __all__ = [
     "read_json",
 ]
 
+BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 JSON_BODY_LIMIT: Final = 1024 * 1024
 JSON_TYPE: Final = "application/json; charset=utf-8"
 
@@ -130,8 +132,10 @@ def decode_path(path: str) -> str:
     if "%" not in path:
         return path
     try:
+        if BROKEN_ESCAPE.search(path):
+            raise ValueError("an escape has two hexadecimal digits")
         decoded = unquote(path, errors="strict")
-    except UnicodeDecodeError as exc:
+    except ValueError as exc:
         raise errors.invalid_request(
             f"'{path}' is not a valid url component", error="FastifyError"
         ) from exc

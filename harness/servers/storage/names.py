@@ -77,6 +77,8 @@ def parse_size_limit(value: int | str | None, *, ceiling: int) -> int | None:
             if match is None:
                 raise errors.invalid_file_size_limit()
             size = int(Decimal(match[1]) * UNITS[match[2].lower()])
+    elif value < 0:
+        raise errors.invalid_file_size_limit()
     else:
         size = value
     if size > ceiling:

@@ -109,6 +109,7 @@ async def sign_upload(core: Core, call: Call, bucket: str, key: str) -> web.Resp
         owner,
         upsert=upsert,
         noted=False,
+        bucket_looked_up=False,
     )
     claims: dict[str, Any] = {"owner": owner.owner_id} if owner.owner_id else {}
     claims |= {"url": f"{bucket}/{key}", "upsert": upsert, "scope": "upload"}

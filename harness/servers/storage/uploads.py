@@ -202,10 +202,12 @@ async def permit(
     upsert: bool,
     noted: bool = True,
     standard: bool = True,
+    bucket_looked_up: bool = True,
 ) -> Permitted:
     """Ask the database whether the caller may write ``ref``.
 
-    ``noted`` notes the version in the intents.  A refusal comes in the order of the
+    ``noted`` notes the version in the intents.  Without ``bucket_looked_up`` a missing
+    bucket is what the database says of a row in it.  A refusal comes in the order of the
     real service: bucket, form of the headers, type, size, policy.
     """
     metadata: dict[str, Any] = {"mimetype": incoming.mime_type}
@@ -223,7 +225,7 @@ async def permit(
         upsert,
         ref.version if noted else None,
     )
-    if not row["bucket_found"]:
+    if not row["bucket_found"] and (bucket_looked_up or row["state"] is None):
         raise errors.no_such_bucket(ref.bucket)
     limit = size_limit(core, ref.name, row["file_size_limit"], standard=standard)
     permitted = Permitted(ref, limit, row["allowed_mime_types"])

@@ -346,6 +346,23 @@ def test_copy_into_a_missing_bucket(admin: Any) -> None:
     assert_refused(admin("POST", "/object/copy", json=body), wanted)
 
 
+def test_signing_an_upload_into_a_missing_bucket(admin: Any, alice: Any) -> None:
+    wanted = refusal(
+        "404", "InvalidRequest", "The related resource does not exist", "InvalidRequest"
+    )
+    assert_refused(admin("POST", "/object/upload/sign/none/b"), wanted)
+    # Policies are asked before the bucket is looked for.
+    assert_refused(alice("POST", "/object/upload/sign/none/b"), DENIED)
+
+
+@pytest.mark.parametrize("escape", ["%", "%z0", "%2", "a%zzb", "%F0%9F"])
+def test_an_escape_that_is_none_is_refused(admin: Any, escape: str) -> None:
+    answer = admin("POST", f"/object/docs/{escape}", content=b"x")
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (400, "InvalidRequest")
+    assert body["message"].endswith(f"{escape}' is not a valid url component")
+
+
 def test_signed_url_refusals(admin: Any, storage: Any) -> None:
     admin.upload("docs/a")
     signed = admin("POST", "/object/sign/docs/a", json={"expiresIn": 60}).json()

@@ -58,8 +58,8 @@ def test_size_limits(value: Any, size: int | None) -> None:
     assert names.parse_size_limit(value, ceiling=10**10) == size
 
 
-@pytest.mark.parametrize("value", ["x", "1tb", "-1", "1.mb", "1e3", "\u0661"])
-def test_size_limits_that_are_none(value: str) -> None:
+@pytest.mark.parametrize("value", [-1, "x", "1tb", "-1", "1.mb", "1e3", "\u0661"])
+def test_size_limits_that_are_none(value: int | str) -> None:
     with pytest.raises(StorageError, match="Invalid file size format"):
         names.parse_size_limit(value, ceiling=10**10)
 

@@ -207,8 +207,8 @@ async def permit(
     """Ask the database whether the caller may write ``ref``.
 
     ``noted`` notes the version in the intents.  Without ``bucket_looked_up`` a missing
-    bucket is what the database says of a row in it.  A refusal comes in the order of the
-    real service: bucket, form of the headers, type, size, policy.
+    bucket is what the database says of a row in it.  A refusal comes in the order of
+    the real service: bucket, form of the headers, type, size, policy.
     """
     metadata: dict[str, Any] = {"mimetype": incoming.mime_type}
     if incoming.declared_size is not None:

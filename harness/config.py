@@ -35,6 +35,8 @@ class Config:
     ``postgres`` is a bin folder or a DSN; ``None`` means look for one.  Ports are where
     the search for a free port begins.  ``container_*`` name the base images that
     ``--stack containers`` builds on and a folder of wheels for building offline.
+    ``realtime_workers`` are processes that write to Realtime's clients in the server's
+    place, for each project that has clients.
     """
 
     postgres: str | None = None
@@ -52,6 +54,7 @@ class Config:
     ready_timeout_s: float = 30.0
     policy_budget_s: float = 20.0
     statement_timeout_ms: int = 5000
+    realtime_workers: int = 0
     container_postgres_base: str = "postgres:17-bookworm"
     container_postgres_bin: str = "/usr/lib/postgresql/17/bin"
     container_python_base: str = "python:3.12-slim-bookworm"
@@ -70,6 +73,8 @@ class Config:
         for name in ("ready_timeout_s", "policy_budget_s", "statement_timeout_ms"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0")
+        if self.realtime_workers < 0:
+            raise ConfigError("realtime_workers must not be negative")
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with ``changes``; values of ``None`` change nothing."""

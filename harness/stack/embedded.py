@@ -8,6 +8,7 @@ both, so that nothing outlives this process, whatever ends it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import secrets
@@ -31,6 +32,7 @@ from harness.db.launch import LaunchPlan, probe
 from harness.db.rundir import RunDir
 from harness.db.seeded import prepare_seeded_cluster
 from harness.errors import NotReadyError, StackError, UsageError
+from harness.servers.project import ProjectSettings
 from harness.stack.base import Stack, platform_schema
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.environment import child_environment
@@ -75,6 +77,16 @@ class EmbeddedStack(Stack):
         self._keeper: KeeperClient | None = None
         self._server_spec: dict[str, Any] = {}
         self._spec_path = Path()
+
+    async def _register(
+        self, ref: str, database: DatabaseAddress, settings: ProjectSettings | None
+    ) -> None:
+        workers = self.config.realtime_workers
+        if workers:
+            settings = settings or ProjectSettings()
+            realtime = {"workers": workers, **settings.realtime}
+            settings = dataclasses.replace(settings, realtime=realtime)
+        await super()._register(ref, database, settings)
 
     @property
     def keeper(self) -> KeeperClient:

@@ -3,6 +3,7 @@
 It is started as a script with the standard library alone, so that it is up at once.
 Commands come over a Unix socket, each a head (:data:`HEAD`), ``count`` connection
 numbers and ``size`` bytes; a connection's descriptor comes along with its ``ADD``.
+What a connection is to get by the commands of one reading goes out in one write.
 Nothing here waits: what a connection does not take at once is kept for it, and the
 service is told when that is much and when it is little again.  When the commands end,
 what is left is sent for a moment, and the process with its connections ends too.
@@ -55,6 +56,7 @@ class Writer:
         self._descriptors: dict[int, int] = {}
         self._kept: dict[int, Kept] = {}
         self._groups: dict[int, array.array[int]] = {}
+        self._outgoing: dict[int, list[bytes]] = {}
         self._events = bytearray()
 
     def run(self) -> None:
@@ -102,28 +104,40 @@ class Writer:
             numbers = array.array("I", data[body:content])
             self._obey(command, number, numbers, data[content:start])
         self._buffer = data[start:]
+        outgoing, self._outgoing = self._outgoing, {}
+        for number, parts in outgoing.items():
+            self._send(number, parts[0] if len(parts) == 1 else b"".join(parts))
         return True
 
     def _obey(
         self, command: int, number: int, numbers: array.array[int], data: bytes
     ) -> None:
+        outgoing = self._outgoing
         if command == FAN:
-            group = self._groups.get(number, ())
             left_out = frozenset(numbers)
-            for one in group:
-                if one not in left_out:
-                    self._send(one, data)
+            for one in self._groups.get(number, ()):
+                if one in left_out:
+                    continue
+                if one in outgoing:
+                    outgoing[one].append(data)
+                else:
+                    outgoing[one] = [data]
         elif command == ONE:
-            self._send(number, data)
+            outgoing.setdefault(number, []).append(data)
         elif command == ADD:
             self._descriptors[number] = self._received.popleft()
         elif command == GROUP:
             self._groups[number] = numbers
             if not numbers:
                 del self._groups[number]
-        elif command == CLOSE and number in self._kept:
-            self._kept[number].closes = True
-        elif command in (CLOSE, ABORT):
+        elif command == CLOSE:
+            if number in outgoing:
+                self._send(number, b"".join(outgoing.pop(number)))
+            if number in self._kept:
+                self._kept[number].closes = True
+            else:
+                self._drop(number)
+        elif command == ABORT:
             self._drop(number)
 
     # Connections ----------------------------------------------------------------------

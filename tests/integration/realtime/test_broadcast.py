@@ -112,7 +112,9 @@ async def test_oversized_broadcast_without_ack_is_dropped(serve: Serve) -> None:
         assert (await wire.expect(event="broadcast")).payload == shout("small")
 
 
-async def test_order_is_kept_among_many_messages(server: RealtimeServer) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_order_is_kept_among_many_messages(serve: Serve, workers: int) -> None:
+    server = await serve(workers=workers)
     async with Wire(server) as sender, Wire(server) as receiver:
         await sender.join(TOPIC, **ECHO)
         await receiver.join(TOPIC)

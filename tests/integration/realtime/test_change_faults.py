@@ -262,8 +262,13 @@ async def test_full_queue_holds_the_stream_back_and_loses_nothing(
     assert deepest <= 100 + 500
 
 
-async def test_slow_client_is_told_cut_and_slows_nobody(serve: Serve) -> None:
-    server = await serve(congested_bytes=300_000, congested_grace_s=0.5)
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_slow_client_is_told_cut_and_slows_nobody(
+    serve: Serve, workers: int
+) -> None:
+    server = await serve(
+        congested_bytes=300_000, congested_grace_s=0.5, workers=workers
+    )
     payload = {"type": "broadcast", "event": "e", "payload": {"x": "y" * 20_000}}
     async with Wire(server) as sender, Wire(server) as quick, Wire(server) as slow:
         for wire in (sender, quick, slow):
@@ -285,8 +290,11 @@ async def test_slow_client_is_told_cut_and_slows_nobody(serve: Serve) -> None:
         assert len(server.service.joined) == 2
 
 
-async def test_client_that_reads_nothing_is_dropped(serve: Serve) -> None:
-    server = await serve(congested_bytes=300_000, congested_grace_s=0.2)
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_client_that_reads_nothing_is_dropped(serve: Serve, workers: int) -> None:
+    server = await serve(
+        congested_bytes=300_000, congested_grace_s=0.2, workers=workers
+    )
     payload = {"type": "broadcast", "event": "e", "payload": {"x": "y" * 20_000}}
     async with Wire(server) as sender, Wire(server) as dead:
         await sender.join(TOPIC)

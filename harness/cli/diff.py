@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -28,6 +29,13 @@ Examples:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    accepted: tuple[AllowedChange, ...]
+    write_to: Path | None
+    everything: bool
+
+
 @click.command(epilog=EPILOG)
 @click.argument("base")
 @click.argument("head")
@@ -43,6 +51,11 @@ Examples:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the changes found to a file, to be reviewed.",
 )
+@click.option(
+    "--everything",
+    is_flag=True,
+    help="Execute what no difference can reach as well.",
+)
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
@@ -54,6 +67,7 @@ def command(
     seed: int | None,
     allow: Path | None,
     write_allow: Path | None,
+    everything: bool,
     reports: Path | None,
     as_json: bool,
     verbose: bool,
@@ -65,13 +79,14 @@ def command(
     """
     changed = config.replace(reports_dir=reports)
     accepted = read_allowed(allow) if allow else ()
+    options = _Options(accepted, write_allow, everything)
     with ExitStack() as checkouts:
         versions = [
             checkouts.enter_context(version_under_test(name)) for name in (base, head)
         ]
 
         async def compare(run: ReportedRun) -> None:
-            await _compare(run, versions, changed, accepted, write_allow)
+            await _compare(run, versions, changed, options)
 
         return run_async(
             run_reported(
@@ -89,20 +104,20 @@ async def _compare(
     run: ReportedRun,
     versions: list[SchemaUnderTest],
     config: Config,
-    accepted: tuple[AllowedChange, ...],
-    write_to: Path | None,
+    options: _Options,
 ) -> None:
     base, head = versions
     with run.session.phase("diff", f"{base.name} -> {head.name}") as summarise:
         databases = [await version.make(run.stack) for version in versions]
         summary = await diff_schemas(
             *databases,
-            allowed=accepted,
+            allowed=options.accepted,
+            everything=options.everything,
             seed=run.session.seed,
             statement_timeout_ms=config.statement_timeout_ms,
             emit=run.session.emit,
         )
         summarise(str(summary))
-    if write_to is not None:
-        missing = write_allowed(write_to, summary.groups, accepted)
-        click.echo(f"{write_to}: {missing} changes need a reason", err=True)
+    if options.write_to is not None:
+        missing = write_allowed(options.write_to, summary.groups, options.accepted)
+        click.echo(f"{options.write_to}: {missing} changes need a reason", err=True)

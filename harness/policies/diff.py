@@ -35,11 +35,12 @@ from harness.policies.diff_changes import (
     bundled,
     group_changes,
 )
-from harness.policies.diff_inserts import compare_inserts
+from harness.policies.diff_new import judge_new_objects
 from harness.policies.diff_rows import compare_rows
 from harness.policies.diff_settings import compare_settings, new_objects
 from harness.policies.diff_witness import Contrast
-from harness.policies.diff_world import Pair, prepare_pair
+from harness.policies.diff_world import Pair, prepare_pair, read_versions
+from harness.policies.diff_writes import compare_writes
 from harness.policies.probing import Prober
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
 
@@ -52,21 +53,27 @@ Comparison = Callable[[Pair, Decisions], Awaitable[list[Change]]]
 # Reads come first: what a caller can see guides the calls that are tried.
 COMPARISONS: Sequence[tuple[str, Comparison]] = (
     ("rows_are_open_to_the_same_callers", compare_rows),
-    ("rows_may_be_stored_by_the_same_callers", compare_inserts),
+    ("rows_may_be_stored_by_the_same_callers", compare_writes),
     ("calls_do_the_same_for_the_same_callers", compare_calls),
     ("settings_show_the_same", compare_settings),
+    ("new_objects_are_sound", judge_new_objects),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSummary:
-    """What a comparison came to; ``groups`` are all changes, accepted ones included."""
+    """What a comparison came to; ``groups`` are all changes, accepted ones included.
+
+    ``compared`` is how many tables, views and functions of both versions were asked,
+    and of how many.
+    """
 
     groups: tuple[ChangeGroup, ...]
     accepted: int
     undecided: int
     decisions: int
     took_s: float
+    compared: tuple[int, int] = (0, 0)
 
     def count(self, direction: str) -> int:
         """Return how many groups of changes go in ``direction``."""
@@ -74,8 +81,12 @@ class DiffSummary:
 
     def __str__(self) -> str:
         """Return the summary in one line."""
+        if not self.compared[1]:
+            return "nothing differs that could decide: nothing to execute"
+        compared, known = self.compared
         return (
-            f"{self.decisions:,} decisions, {self.count('widened')} widened"
+            f"{self.decisions:,} decisions on the {compared} of {known} objects that"
+            f" the differences reach, {self.count('widened')} widened"
             f" ({self.accepted} accepted), {self.count('narrowed')} narrowed,"
             f" {self.count('error')} failing, {self.undecided} undecided"
         )
@@ -101,9 +112,12 @@ async def diff_schemas(
     async with AsyncExitStack() as stack:
         copies = _Copies(stack, (base, head), scratch, statement_timeout_ms)
         run = _Run(emit, clock or SystemClock(), allowed, copies)
-        pair = await prepare_pair(*await copies.pair(), seed, everything=everything)
-        await run.compare(pair)
-        return run.summary(pair)
+        versions = await read_versions(*await copies.pair(), everything=everything)
+        if versions.reach.empty:
+            run.tell_equal()
+        else:
+            await run.compare(await prepare_pair(versions, seed))
+        return run.summary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ class _Run:
         self.groups: list[ChangeGroup] = []
         self.accepted: set[AllowedChange] = set()
         self.undecided = 0
+        self.narrowed = 0
         self.contrast: Contrast | None = None
         self.pair: Pair | None = None
 
@@ -153,16 +168,34 @@ class _Run:
         """Return the seconds since the comparison began."""
         return self.clock.monotonic_s() - self.started_s
 
+    def tell_equal(self) -> None:
+        """Report that there is nothing to execute."""
+        name = "versions_differ_in_nothing_that_decides"
+        self.emit(CheckStarted(at=self.at(), phase=PHASE, check=name))
+        self.emit(
+            CheckFinished(
+                at=self.at(),
+                phase=PHASE,
+                check=name,
+                outcome="passed",
+                took_s=self.at(),
+                detail="both say the same, word for word",
+            )
+        )
+        for unused in self.allowed:
+            self._tell_unused(unused)
+
     async def compare(self, pair: Pair) -> None:
         """Make every comparison and report what differs."""
         self.pair = pair
-        self._tell_missing(pair)
+        self._tell_undecided("worlds_fit_both_versions", pair.undecided)
         decisions = Decisions()
         for name, comparison in COMPARISONS:
             began_s, before = self.at(), _decided(pair)
             self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
             groups = group_changes(await comparison(pair, decisions))
             failing = await self._report(name, groups)
+            failing += self._tell_undecided(name, pair.undecided)
             self.groups += groups
             self.emit(
                 CheckFinished(
@@ -178,24 +211,27 @@ class _Run:
             self._note("new_objects", where, told)
         for unused in self.allowed:
             if unused not in self.accepted:
-                self._note(
-                    "accepted_changes_occur",
-                    unused.object,
-                    f"the accepted change no longer occurs: {unused}",
-                )
+                self._tell_unused(unused)
 
-    def _tell_missing(self, pair: Pair) -> None:
-        for table, reason in pair.missing.items():
+    def _tell_unused(self, unused: AllowedChange) -> None:
+        self._note(
+            "accepted_changes_occur",
+            unused.object,
+            f"the accepted change no longer occurs: {unused}",
+        )
+
+    def _tell_undecided(self, check: str, undecided: dict[str, str]) -> int:
+        """Emit what could not be compared, and forget it; returns how much it is."""
+        told = len(undecided)
+        while undecided:
+            where, reason = undecided.popitem()
             self.undecided += 1
             self.emit(
                 Undecided(
-                    at=self.at(),
-                    phase=PHASE,
-                    check="worlds_fit_both_versions",
-                    where=str(table),
-                    reason=reason,
+                    at=self.at(), phase=PHASE, check=check, where=where, reason=reason
                 )
             )
+        return told
 
     def _note(self, check: str, where: str, message: str) -> None:
         self.emit(
@@ -230,10 +266,21 @@ class _Run:
             self.contrast = Contrast(*await self.copies.pair(), self.pair)
         return None if self.contrast is None else await self.contrast.witness(change)
 
+    def _cause(self, bundle: ChangeBundle) -> str:
+        """Say what changed, where it is another object than the one concerned."""
+        assert self.pair is not None
+        names = [group.object.rpartition(".")[2] for group in bundle.groups]
+        found = {c for name in names for c in self.pair.reach.why(name)}
+        return f"follows from {', '.join(sorted(found))}" if found else ""
+
     async def _tell(self, check: str, bundle: ChangeBundle, reason: str) -> bool:
         narrowed = bundle.first.direction == "narrowed"
         severity: Severity = "note" if narrowed or reason else "high"
-        told = [bundle.note, f"accepted: {reason}" if reason else ""]
+        told = [bundle.note, self._cause(bundle)]
+        told.append(f"accepted: {reason}" if reason else "")
+        # A narrowing fails nothing: the first few show what it is about.
+        self.narrowed += narrowed
+        shown = not narrowed or self.narrowed <= MAX_NARROWED_WITNESSES
         self.emit(
             Finding(
                 at=self.at(),
@@ -244,13 +291,14 @@ class _Run:
                 severity=severity,
                 note="; ".join(filter(None, told)),
                 hint="" if severity == "note" else HINT,
-                witness=await self._witness(bundle.clearest),
+                witness=await self._witness(bundle.clearest) if shown else None,
             )
         )
         return severity != "note"
 
-    def summary(self, pair: Pair) -> DiffSummary:
+    def summary(self) -> DiffSummary:
         """Return the counts."""
+        pair = self.pair
         accepted = [
             group
             for group in self.groups
@@ -260,13 +308,23 @@ class _Run:
             groups=tuple(self.groups),
             accepted=len(accepted),
             undecided=self.undecided,
-            decisions=_decided(pair),
+            decisions=_decided(pair) if pair is not None else 0,
             took_s=self.at(),
+            compared=_compared(pair) if pair is not None else (0, 0),
         )
 
 
+MAX_NARROWED_WITNESSES = 5
 HINT = "if this is meant, accept it with --write-allow FILE and have FILE reviewed"
 
 
 def _decided(pair: Pair) -> int:
     return pair.base.prober.decisions + pair.head.prober.decisions
+
+
+def _compared(pair: Pair) -> tuple[int, int]:
+    before = {function.signature for function in pair.base.catalog.functions}
+    functions = [f for f in pair.head.catalog.functions if f.signature in before]
+    names = [*pair.common.relations, *(function.name for function in functions)]
+    reached = [name for name in names if pair.reach.includes(name.name)]
+    return len(reached), len(names)

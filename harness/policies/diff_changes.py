@@ -17,6 +17,7 @@ from harness.policies.population import StoredRow
 from harness.policies.probing import Answer
 
 __all__ = [
+    "NEW",
     "SAYS",
     "SETTINGS_SCOPE",
     "Change",
@@ -33,6 +34,8 @@ __all__ = [
 
 Direction = Literal["widened", "narrowed", "error"]
 SETTINGS_SCOPE = "settings"
+MAX_DETAILS = 5
+NEW = "new"
 SAYS: Mapping[str, str] = {
     "widened": "refused by BASE, done by HEAD",
     "narrowed": "done by BASE, refused by HEAD",
@@ -42,7 +45,10 @@ SAYS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One decision that differs; ``case`` holds where it is allowed (or raises)."""
+    """One decision that differs; ``case`` holds where it is allowed (or raises).
+
+    ``told`` says it in words of its own, if the usual ones do not fit.
+    """
 
     object: str
     command: str
@@ -53,6 +59,13 @@ class Change:
     case: Case | None = None
     columns: tuple[str, ...] = ()
     detail: str = ""
+    told: str = ""
+    hint: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is about something that only HEAD has."""
+        return self.command == NEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +113,30 @@ class ChangeBundle:
     def message(self) -> str:
         """Return who may now, or no longer, do what to which rows."""
         group = self.first
-        named = [g.columns for g in self.groups]
-        columns = list(dict.fromkeys(c for group in named for c in group))
-        columns = columns if all(named) else []
-        listed = f" ({', '.join(columns)})" if columns else ""
-        what = f"{group.command}{listed} {group.object}"
+        if self.clearest.told:
+            return f"new: {self.clearest.told}"
         callers = _listed([g.who for g in self.groups])
+        what = self._what()
         if group.direction == "error":
             return f"{what} fails now for {callers}: {self.clearest.detail}"
         verb = "may now" if group.direction == "widened" else "may no longer"
+        return f"{callers} {verb} {what}"
+
+    def _what(self) -> str:
+        """Return the command, the rows and columns it is about, and the object."""
+        command = self.first.command
+        named = [g.columns for g in self.groups]
+        columns = list(dict.fromkeys(c for group in named for c in group))
+        listed = f" ({', '.join(columns)})" if columns and all(named) else ""
         scopes = [SCOPES[g.scope] for g in self.groups if SCOPES[g.scope]]
-        ending = f", {_listed(scopes)}" if scopes else ""
-        return f"{callers} {verb} {what}{ending}"
+        objects = _listed([g.object for g in self.groups])
+        if not scopes:
+            return f"{command}{listed} {objects}"
+        if command == "CALL":
+            given = _listed([ARGUMENTS.get(g.scope, "any") for g in self.groups])
+            return f"CALL {objects} with {given} arguments"
+        link = PREPOSITIONS.get(command.partition(" ")[0], "of")
+        return f"{command}{listed} {_listed(scopes)} {link} {objects}"
 
     @property
     def note(self) -> str:
@@ -122,14 +147,24 @@ class ChangeBundle:
             if g.scope != SETTINGS_SCOPE
         ]
         details = [c.detail for g in self.groups for c in g.changes if c.detail]
-        return "; ".join([*told, *list(dict.fromkeys(details))[:2]])
+        return "; ".join([*told, *list(dict.fromkeys(details))[:MAX_DETAILS]])
 
 
 def bundled(groups: Iterable[ChangeGroup]) -> list[ChangeBundle]:
-    """Return groups of the same object, command and direction together."""
-    found: dict[tuple[str, ...], list[ChangeGroup]] = defaultdict(list)
+    """Return groups of the same object, command and direction together.
+
+    A setting that changed alike for several objects is told once.
+    """
+    groups = list(groups)
+    callers: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for group in groups:
-        found[group.direction, group.object, group.command].append(group)
+        callers[group.direction, group.object, group.command].append(group.who)
+    found: dict[tuple[object, ...], list[ChangeGroup]] = defaultdict(list)
+    for group in groups:
+        about: object = group.object
+        if group.scope == SETTINGS_SCOPE and group.command != NEW:
+            about = tuple(callers[group.direction, group.object, group.command])
+        found[group.direction, about, group.command].append(group)
     return [ChangeBundle(tuple(members)) for members in found.values()]
 
 
@@ -161,6 +196,10 @@ SCOPES = {
     "any": "",
     SETTINGS_SCOPE: "",
 }
+
+
+PREPOSITIONS = {"SELECT": "from", "INSERT": "into", "DELETE": "from", "UPDATE": "of"}
+ARGUMENTS = {"own": "own", "other": "others'"}
 
 
 def group_changes(changes: Iterable[Change]) -> list[ChangeGroup]:

@@ -1,250 +1,237 @@
-"""Compares which rows each persona may store, and which values it may write.
+"""Which new rows to try: copies of stored rows of every owner under fresh keys.
 
-Inserted rows copy stored ones of every owner under fresh keys, as they are and with the
-caller named as the owner.  Updates set the columns that decide something, one by one,
-to what policies compare them with and to what other rows hold.
+They are inserted as they are, with the caller named as the owner, with columns that one
+version alone grants, with the fewest columns where defaults or triggers fill in the
+rest, and over the rows that they copy (ON CONFLICT).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.db.catalog import Column, Relation, quote_identifier
-from harness.policies.cases import Case, Expectation, Step
-from harness.policies.comparisons import Col
-from harness.policies.decisions import Decisions, statement_settings
-from harness.policies.diff_changes import (
-    SAYS,
-    Change,
-    direction_of,
-    persona_class,
-    scope_of,
-)
 from harness.policies.diff_world import Pair
-from harness.policies.grid import Ask
+from harness.policies.diff_write import Write, bound_columns, spread
 from harness.policies.ownership import Part, TableOwnership
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Answer
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import literal
 
-__all__ = ["compare_inserts"]
+__all__ = ["new_rows"]
 
+Values = dict[str, str | None]
 MAX_INSERTED = 16
-MAX_UPDATED = 9
-MAX_VALUES = 6
+MAX_UPSERTED = 4
+MAX_PARTIAL = 2
 ASIDE_BEGINS = "set local session_replication_role = replica"
 ASIDE_ENDS = "set local session_replication_role = origin"
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """One statement of one persona; ``row`` is what it copies or changes."""
-
-    persona: Persona
-    row: StoredRow
-    step: Step
-    command: str
-    columns: tuple[str, ...] = ()
-    aside: tuple[str, ...] = ()
-    detail: str = ""
-
-    def ask(self) -> Ask:
-        shape, arguments = _shape(self.step)
-        return Ask(
-            persona=self.persona,
-            commands=(self.step.sql,),
-            shape=shape,
-            arguments=arguments,
-            aside=self.aside,
-            settings=statement_settings(self.row.table, self.command),
-        )
+def new_rows(
+    pair: Pair, trial: Trial, persona: Persona, relation: Relation
+) -> Iterator[Write]:
+    """Yield INSERTs of one persona into one table."""
+    stored = list(pair.rows.get(relation.name, {}).values())
+    partly = _granted_by_one(pair, persona, relation)
+    for number, row in enumerate(spread(stored, MAX_INSERTED)):
+        planner = _Planner(pair, trial, persona, relation, row)
+        copy = planner.copy()
+        own = planner.owned_by_caller(copy)
+        yield planner.insert(copy)
+        if own != copy:
+            yield planner.insert(own, "named as the owner")
+        if number < MAX_PARTIAL:
+            yield from planner.partial(own, partly)
+    if relation.name == OBJECTS and stored:
+        yield from _Planner(pair, trial, persona, relation, stored[0]).uploads()
+    for row in spread(stored, MAX_UPSERTED):
+        yield from _Planner(pair, trial, persona, relation, row).upserts()
 
 
-def _shape(step: Step) -> tuple[str, tuple[str, ...]]:
-    """Return a statement with parameters, and what stands for them."""
-    assert step.target is not None
-    values, table = list(step.values.items()), step.target.sql
-    names = [quote_identifier(name) for name, _ in values]
-    arguments = tuple(literal(value) for _, value in values)
-    if step.action == "insert" and values:
-        numbers = ", ".join(f"${n}" for n in range(1, len(values) + 1))
-        return f"insert into {table} ({', '.join(names)}) values ({numbers})", arguments
-    filtered = " where " in step.sql
-    if step.action != "update" or (filtered and not all(step.filters.values())):
-        return "", ()
-    changes = ", ".join(f"{name} = ${n}" for n, name in enumerate(names, 1))
-    where = " and ".join(
-        f"{quote_identifier(name)} = ${n}"
-        for n, name in enumerate(step.filters, len(values) + 1)
-    )
-    arguments += tuple(literal(value) for value in step.filters.values())
-    return (
-        f"update {table} set {changes}{f' where {where}' if where else ''}",
-        arguments,
-    )
+def _granted_by_one(
+    pair: Pair, persona: Persona, relation: Relation
+) -> list[tuple[Column, str | None]]:
+    """Return columns that the role may set in one version only, with a value."""
+    stored = list(pair.rows.get(relation.name, {}).values())
+    found = []
+    for column in relation.columns:
+        if column.generated or column.identity:
+            continue
+        if len(set(_held(pair, persona, relation, column))) == 2:
+            values = (row.text(column.name) for row in stored)
+            found.append((column, next(filter(None, values), None)))
+    return found
 
 
-async def compare_inserts(pair: Pair, decisions: Decisions) -> list[Change]:
-    """Return every decision about new rows and new values that differs."""
-    trial = pair.trial(decisions)
-    changes: list[Change] = []
-    for relation in pair.compared_tables:
-        rows = _spread(list(pair.rows.get(relation.name, {}).values()), MAX_INSERTED)
-        writes: list[_Write] = []
-        for persona in pair.personas:
-            if persona.kind == "service":
-                continue
-            if _granted(pair, relation, persona, "INSERT"):
-                writes += _inserts(pair, trial, persona, relation, rows)
-            if _granted(pair, relation, persona, "UPDATE"):
-                writes += _updates(pair, trial, persona, relation)
-        changes += await _compare(pair, writes)
-    return changes
-
-
-def _granted(pair: Pair, relation: Relation, persona: Persona, command: str) -> bool:
-    return any(
-        side.catalog.relations[relation.name].may(persona.role, command)
+def _held(
+    pair: Pair, persona: Persona, relation: Relation, column: Column
+) -> tuple[bool, bool]:
+    base, head = (
+        side.catalog.relations[relation.name].may(persona.role, "INSERT", column.name)
         for side in (pair.base, pair.head)
     )
+    return base, head
 
 
-async def _compare(pair: Pair, writes: Sequence[_Write]) -> list[Change]:
-    asks = [write.ask() for write in writes]
-    base, head = await asyncio.gather(
-        pair.base.grid.ask(asks), pair.head.grid.ask(asks)
-    )
-    return [
-        change
-        for write, old, new in zip(writes, base, head, strict=True)
-        if (change := _differing(write, old, new))
-    ]
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Plans rows of one persona in the manner of ``row``."""
 
+    pair: Pair
+    trial: Trial
+    persona: Persona
+    relation: Relation
+    row: StoredRow
 
-def _differing(write: _Write, base: Answer, head: Answer) -> Change | None:
-    direction = direction_of(_effect(write, base), _effect(write, head))
-    if direction is None:
-        return None
-    expectation = (
-        Expectation(kind="raises", text=head.sqlstate)
-        if direction == "error"
-        else Expectation(kind="affects", says=SAYS[direction])
-    )
-    detail = f"{head.message} [{head.sqlstate}]" if direction == "error" else ""
-    return Change(
-        object=str(write.row.table),
-        command=write.command,
-        direction=direction,
-        who=persona_class(write.persona),
-        scope=scope_of(write.persona, write.row),
-        subject=f"{write.persona.name} {write.step.sql}",
-        columns=write.columns,
-        detail=detail or write.detail,
-        case=Case(
-            persona=write.persona,
-            steps=(write.step,),
-            expectation=expectation,
-            rows=(write.row,),
-            settings=statement_settings(write.row.table, write.command),
-        ),
-    )
+    @property
+    def owned(self) -> TableOwnership:
+        return self.pair.ownership.of(self.relation.name)
 
+    def insert(self, values: Values, detail: str = "") -> Write:
+        return Write(
+            persona=self.persona,
+            row=self.row,
+            step=self.trial.insert_step(self.relation, values),
+            command="INSERT",
+            aside=_aside(self.relation, self.owned, values),
+            detail=detail,
+        )
 
-def _effect(write: _Write, answer: Answer) -> Answer:
-    """Take a statement that changed no row for a refusal."""
-    if answer.ok and answer.counts and not answer.counts[-1]:
-        return Answer(sqlstate="42501", message="no row")
-    return answer
+    def owned_by_caller(self, values: Values) -> Values:
+        """Name the caller wherever a column names who a row belongs to."""
+        own = dict(values)
+        for user in self.owned.users if self.persona.sub else ():
+            if user.part is not Part.REFERENCE and user.column in own:
+                own[user.column] = self.persona.sub
+        return own
 
+    def partial(
+        self, values: Values, partly: Sequence[tuple[Column, str | None]]
+    ) -> Iterator[Write]:
+        """Try columns that one version grants, and leave the others to defaults."""
+        for column, value in partly:
+            told = f"with {column.name}"
+            yield self.insert({**values, column.name: value}, told)
+        if self.relation.name == OBJECTS:
+            return
+        bound = bound_columns(self.owned)
+        fewest = {
+            name: value
+            for name, value in values.items()
+            if name in bound or self.relation.column(name).required
+        }
+        if fewest != values:
+            yield self.insert(fewest, "with defaults")
 
-# -- new rows ----------------------------------------------------------------------
-
-
-def _inserts(
-    pair: Pair,
-    trial: Trial,
-    persona: Persona,
-    relation: Relation,
-    rows: Sequence[StoredRow],
-) -> Iterator[_Write]:
-    owned = pair.ownership.of(relation.name)
-    for row in rows:
-        copy = _copy(pair, persona, relation, owned, row)
-        own = dict(copy)
-        if persona.sub:
-            for user in owned.users:
-                if user.part is not Part.REFERENCE and user.column in own:
-                    own[user.column] = persona.sub
-        for values in (copy, own) if own != copy else (copy,):
-            yield _Write(
-                persona=persona,
-                row=row,
-                step=trial.insert_step(relation, values),
-                command="INSERT",
-                aside=_aside(relation, owned, values),
-                detail="named as the owner" if values is not copy else "",
+    def upserts(self) -> Iterator[Write]:
+        """Insert the row over itself."""
+        key = self.relation.primary_key
+        values = {
+            column.name: self.row.text(column.name)
+            for column in self.relation.columns
+            if _settable(self.pair, self.persona, self.relation, column)
+            and self.row.values.get(column.name) is not None
+        }
+        if not key or not set(key) <= values.keys():
+            return
+        target = f" on conflict ({', '.join(map(quote_identifier, key))}) do "
+        actions = ["nothing"]
+        changed = [c for c in self._changeable() if c.name in values]
+        if changed:
+            actions.append(f"update set {changed[0].sql} = excluded.{changed[0].sql}")
+        step = self.trial.insert_step(self.relation, values)
+        for action in actions:
+            yield Write(
+                persona=self.persona,
+                row=self.row,
+                step=step,
+                command=f"INSERT ON CONFLICT DO {action.split(' ', 1)[0].upper()}",
+                ending=f"{target}{action}",
             )
 
+    def _changeable(self) -> Iterator[Column]:
+        """Yield columns that both versions let the role update, plain ones first."""
+        bound = bound_columns(self.owned) | set(self.relation.primary_key)
+        for column in sorted(self.relation.columns, key=lambda c: c.name in bound):
+            granted = all(
+                side.catalog.relations[self.relation.name].may(
+                    self.persona.role, "UPDATE", column.name
+                )
+                for side in (self.pair.base, self.pair.head)
+            )
+            if granted and not column.generated and not column.identity:
+                yield column
 
-def _copy(
-    pair: Pair,
-    persona: Persona,
-    relation: Relation,
-    owned: TableOwnership,
-    row: StoredRow,
-) -> dict[str, str | None]:
-    """Copy a row under new keys, within what both versions let the role set."""
-    bound = _bound(owned)
-    unique = {c for key in relation.unique_keys for c in key.columns} - bound
-    values: dict[str, str | None] = {}
-    for column in relation.columns:
-        if not _settable(pair, persona, relation, column):
-            continue
-        if column.name in unique:
-            drawn = column.default and column.name in relation.primary_key
-            if not drawn:
-                values[column.name] = pair.values.fresh(relation, column)
-        elif row.values.get(column.name) is not None:
-            values[column.name] = row.text(column.name)
-    if relation.name == OBJECTS:
-        folder, _, _ = (row.text("name") or "").rpartition("/")
-        file = f"new{pair.values.drawn}.png"
-        values |= {
-            "bucket_id": row.text("bucket_id"),
+    def copy(self) -> Values:
+        """Copy the row under new keys, within what both versions let the role set."""
+        bound = bound_columns(self.owned)
+        keys = self.relation.unique_keys
+        unique = {c for key in keys for c in key.columns} - bound
+        values: Values = {}
+        for column in self.relation.columns:
+            if not _settable(self.pair, self.persona, self.relation, column):
+                continue
+            if column.name in unique:
+                drawn = column.default and column.name in self.relation.primary_key
+                if not drawn:
+                    values[column.name] = self.pair.values.fresh(self.relation, column)
+            elif self.row.values.get(column.name) is not None:
+                values[column.name] = self.row.text(column.name)
+        if self.relation.name == OBJECTS:
+            values |= self._object()
+            values.pop("metadata", None)
+        return values
+
+    def uploads(self) -> Iterator[Write]:
+        """Name new files in every place that a policy could take for the caller's."""
+        mine = self.persona.sub
+        others = [
+            user.id
+            for user in self.pair.base.population.world.cast.users
+            if user.id != mine and user.rows
+        ]
+        other = others[-1] if others else "other"
+        folders = ["", f"{other}/", "shared/"]
+        if mine:
+            folders += [f"{mine}/", f"{other}/{mine}/", f"{mine}/{other}/"]
+            folders += [f"shared/{mine}/", f"a/b/{mine}/"]
+        for bucket in self.pair.union.buckets:
+            for folder in folders:
+                values = {
+                    **self._object(),
+                    "bucket_id": bucket.id,
+                    "name": f"{folder}new{self.pair.values.drawn}.png",
+                }
+                yield self.insert(values, f"as {folder or 'the root'} of {bucket.id}")
+
+    def _object(self) -> Values:
+        """Name a new file beside the stored one, as the Storage API does."""
+        folder, _, _ = (self.row.text("name") or "").rpartition("/")
+        file = f"new{self.pair.values.drawn}.png"
+        return {
+            "bucket_id": self.row.text("bucket_id"),
             "name": f"{folder}/{file}" if folder else file,
-            "owner": persona.sub or None,
-            "owner_id": persona.sub or None,
+            "owner": self.persona.sub or None,
+            "owner_id": self.persona.sub or None,
         }
-        values.pop("metadata", None)
-    return values
 
 
 def _settable(pair: Pair, persona: Persona, relation: Relation, column: Column) -> bool:
-    held = [
-        side.catalog.relations[relation.name].may(persona.role, "INSERT", column.name)
-        for side in (pair.base, pair.head)
-    ]
-    none = not any(held)
-    return not column.generated and not column.identity and (all(held) or none)
-
-
-def _bound(owned: TableOwnership) -> set[str]:
-    columns = {c for parent in owned.parents for c in parent.columns}
-    return columns | set(owned.user_names) | set(owned.tenants)
+    base, head = _held(pair, persona, relation, column)
+    return not column.generated and not column.identity and base and head
 
 
 def _aside(
-    relation: Relation, owned: TableOwnership, values: dict[str, str | None]
+    relation: Relation, owned: TableOwnership, values: Values
 ) -> tuple[str, ...]:
     """Return statements that remove rows with the same unavoidable key."""
+    bound = bound_columns(owned)
     deletes = []
     for key in relation.unique_keys:
-        fixed = key.columns and not key.expression and set(key.columns) <= _bound(owned)
+        fixed = key.columns and not key.expression and set(key.columns) <= bound
         if not fixed or any(values.get(column) is None for column in key.columns):
             continue
         where = " and ".join(
@@ -252,90 +239,3 @@ def _aside(
         )
         deletes.append(f"delete from {relation.name.sql} where {where}")
     return (ASIDE_BEGINS, *deletes, ASIDE_ENDS) if deletes else ()
-
-
-# -- new values --------------------------------------------------------------------
-
-
-def _updates(
-    pair: Pair, trial: Trial, persona: Persona, relation: Relation
-) -> Iterator[_Write]:
-    # A filter asks the SELECT policies too; what they changed is told of SELECT.
-    visible = pair.visible.get((persona.name, relation.name), frozenset())
-    stored = pair.rows.get(relation.name, {})
-    rows = [row for key, row in stored.items() if key in visible]
-    deciding = list(_deciding(pair, persona, relation))
-    scopes: dict[str, list[StoredRow]] = {}
-    for row in rows:
-        scopes.setdefault(scope_of(persona, row), []).append(row)
-    sample = [r for group in scopes.values() for r in _spread(group, MAX_UPDATED // 3)]
-    # Without WHERE, no SELECT policy has a say about the new row.
-    for row in (sample or list(stored.values()))[:1]:
-        for column in deciding:
-            for value in _new_values(pair, persona, relation, column, row):
-                yield _Write(
-                    persona=persona,
-                    row=row,
-                    step=trial.update_step(relation, {column.name: value}),
-                    command="UPDATE",
-                    columns=(column.name,),
-                    detail="new values of all rows",
-                )
-    for row in sample:
-        for column in deciding:
-            for value in _new_values(pair, persona, relation, column, row):
-                yield _Write(
-                    persona=persona,
-                    row=row,
-                    step=trial.update_step(relation, {column.name: value}, row),
-                    command="UPDATE",
-                    columns=(column.name,),
-                    detail="new values",
-                )
-
-
-def _deciding(pair: Pair, persona: Persona, relation: Relation) -> Iterator[Column]:
-    """Yield the columns whose value a policy, an owner or a trigger may mind."""
-    owned = pair.ownership.of(relation.name)
-    watched = any(
-        "update" in trigger.events and trigger.timing == "before"
-        for trigger in pair.union.relations[relation.name].triggers
-    )
-    for column in relation.columns:
-        col = Col(relation.name, column.name)
-        matters = watched or col in pair.mined.policy_columns
-        matters = matters or column.name in _bound(owned)
-        granted = pair.union.relations[relation.name].may(
-            persona.role, "UPDATE", column.name
-        )
-        if matters and granted and not column.generated and not column.identity:
-            yield column
-
-
-def _new_values(
-    pair: Pair, persona: Persona, relation: Relation, column: Column, row: StoredRow
-) -> Iterable[str | None]:
-    col = Col(relation.name, column.name)
-    owned = pair.ownership.of(relation.name)
-    found: list[str | None] = list(pair.mined.constants.get(col, ()))
-    found += list(column.labels)
-    if column.base_type == "boolean":
-        found += ["true", "false"]
-    if column.name in owned.user_names and persona.sub:
-        found.append(persona.sub)
-    others: dict[str, str | None] = {}
-    for other in pair.rows[relation.name].values():
-        value = other.text(column.name)
-        if value is not None and column.name not in relation.primary_key:
-            others.setdefault(scope_of(persona, other), value)
-    found += others.values()
-    now = row.text(column.name)
-    unique = [value for value in dict.fromkeys(found) if value != now]
-    return unique[:MAX_VALUES]
-
-
-def _spread(rows: list[StoredRow], limit: int) -> list[StoredRow]:
-    """Take up to ``limit`` rows from all over the list."""
-    if len(rows) <= limit:
-        return rows
-    return [rows[i * len(rows) // limit] for i in range(limit)]

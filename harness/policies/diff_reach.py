@@ -227,14 +227,23 @@ class Definitions:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The bare names of what may decide otherwise in the two versions."""
+    """The bare names of what may decide otherwise in the two versions.
+
+    ``causes`` tells, by name, which differences reach it.
+    """
 
     names: frozenset[str]
     total: bool = False
+    causes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def includes(self, name: str) -> bool:
         """Say whether decisions about the object called ``name`` may differ."""
         return self.total or _key(name) in self.names
+
+    def why(self, name: str) -> list[str]:
+        """Return the names of what changed and has a say about ``name``."""
+        keys = self.causes.get(_key(name), frozenset())
+        return sorted({key.removesuffix(BODY) for key in keys} - {_key(name)})
 
     @property
     def empty(self) -> bool:
@@ -264,16 +273,27 @@ def reach_of(base: Definitions, head: Definitions) -> Reach:
     if EVERYTHING in differing:
         return Reach(frozenset(), total=True)
     users = _users(base, head)
-    waiting = list(differing)
-    if differing:
-        waiting += base.opaque | head.opaque
+    causes: dict[str, set[str]] = {}
+    for cause in sorted(differing):
+        for key in _reached(cause, users):
+            causes.setdefault(key, set()).add(cause)
+    reached = set(causes)
+    for key in base.opaque | head.opaque if differing else ():
+        reached |= _reached(key, users)
+    told = {key: frozenset(found) for key, found in causes.items()}
+    return Reach(frozenset(reached), causes=told)
+
+
+def _reached(start: str, users: Mapping[str, set[str]]) -> set[str]:
+    """Return ``start`` and everything that uses it, at any distance."""
     reached: set[str] = set()
+    waiting = [start]
     while waiting:
         key = waiting.pop()
         if key not in reached:
             reached.add(key)
             waiting += users.get(key, ())
-    return Reach(frozenset(reached))
+    return reached
 
 
 def _users(*versions: Definitions) -> Mapping[str, set[str]]:

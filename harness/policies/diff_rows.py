@@ -29,6 +29,7 @@ from harness.policies.diff_changes import (
     persona_class,
     scope_of,
 )
+from harness.policies.diff_values import values_of_all_rows
 from harness.policies.diff_world import Pair, Side
 from harness.policies.grid import Ask, row_shape
 from harness.policies.personas import Persona
@@ -44,13 +45,17 @@ POLICIES_ONLY = {"session_replication_role": "replica"}
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A statement over a whole table; ``columns`` are those it sets."""
+    """A statement over a whole table; ``columns`` are those it sets.
+
+    ``mixed`` ones reach rows of which a check refuses some, and are then refused.
+    """
 
     persona: Persona
     relation: Relation
     command: str
     statement: str
     columns: tuple[str, ...] = ()
+    mixed: bool = False
 
     def ask(self, weight: int, *, policies_only: bool = False) -> Ask:
         settings = dict(statement_settings(self.relation.name, self.command))
@@ -109,6 +114,12 @@ def _questions(pair: Pair, relation: Relation) -> Iterator[_Question]:
             if alone and held[0] != held[1]:
                 statement = f"update {name.sql} set {alone}"
                 yield _Question(persona, relation, "UPDATE", statement, (column.name,))
+        if persona.kind == "service":
+            continue
+        for column, value in values_of_all_rows(pair, persona, relation):
+            statement = f"update {name.sql} set {column.sql} = {value}"
+            told = (column.name,)
+            yield _Question(persona, relation, "UPDATE", statement, told, mixed=True)
 
 
 def _change(
@@ -132,19 +143,26 @@ async def _ask(side: Side, asked: Sequence[_Question]) -> list[_Allowed]:
     weights = [len(side.keys[question.relation.name]) for question in asked]
     asks = [q.ask(weight) for q, weight in zip(asked, weights, strict=True)]
     answers = await side.grid.ask(asks)
-    stopped = [i for i, answer in enumerate(answers) if not answer.ok]
+    # What a trigger refuses on purpose, it may refuse for some rows only.
+    alone = {
+        i
+        for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
+        if not question.mixed and answer.raised_on_purpose
+    }
+    stopped = [
+        i
+        for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
+        if not answer.ok and not question.mixed and i not in alone
+    ]
     retried = await side.grid.ask(
         [asked[i].ask(weights[i], policies_only=True) for i in stopped]
     )
     for i, answer in zip(stopped, retried, strict=True):
         answers[i] = answer
-    alone = [
-        i
-        for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
-        if answer.denied and question.command == "UPDATE"
-    ]
-    reached = await _row_by_row(side, [asked[i] for i in alone])
-    found = dict(zip(alone, reached, strict=True))
+    alone |= {i for i in stopped if answers[i].denied and asked[i].command == "UPDATE"}
+    order = sorted(alone)
+    reached = await _row_by_row(side, [asked[i] for i in order])
+    found = dict(zip(order, reached, strict=True))
     return [
         _Allowed(found[i]) if i in found else _allowed(side, question, answer)
         for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
@@ -156,17 +174,22 @@ def _allowed(side: Side, question: _Question, answer: Answer) -> _Allowed:
         left = set(answer.seen)
         rows = side.keys[question.relation.name]
         return _Allowed(frozenset(key for at, key in rows.items() if at not in left))
-    return _Allowed(frozenset(), answer if is_fault(answer) else None)
+    return _Allowed(frozenset(), _told(answer))
+
+
+def _told(answer: Answer) -> Answer | None:
+    """Return an answer that is no refusal."""
+    return answer if is_fault(answer) or answer.timed_out else None
 
 
 async def _row_by_row(side: Side, asked: Sequence[_Question]) -> list[frozenset[str]]:
-    """Ask for each row alone, when a check refuses the new version of some row."""
+    """Ask for each row alone, when a check or a trigger refuses some of them."""
     asks: list[Ask] = []
     about: list[tuple[int, str]] = []
     for number, question in enumerate(asked):
         relation = question.relation
         held = side.catalog.relations[relation.name]
-        if not held.may(question.persona.role, "UPDATE"):
+        if not held.may(question.persona.role, question.command):
             continue
         for row in side.population.of(relation.name):
             shape, arguments = row_shape(question.statement, relation, row)
@@ -192,6 +215,8 @@ async def _row_by_row(side: Side, asked: Sequence[_Question]) -> list[frozenset[
 def _differing(
     pair: Pair, question: _Question, base: _Allowed, head: _Allowed
 ) -> Iterator[Change]:
+    if pair.timed_out(str(question.relation.name), base.fault, head.fault):
+        return
     if head.fault is not None and base.fault is None:
         yield _fault(question, head.fault)
         return
@@ -270,6 +295,8 @@ async def _compare_reads(
         pair.visible[persona.name, relation.name] = frozenset(
             base.columns.keys() & head.columns.keys()
         )
+        if pair.timed_out(str(relation.name), base.fault, head.fault):
+            continue
         if head.fault is not None and base.fault is None:
             read = f"select * from {relation.name.sql}"
             question = _Question(persona, relation, "SELECT", read)
@@ -361,7 +388,7 @@ def _readable(
     side: Side, relation: Relation, columns: frozenset[str], answer: Answer
 ) -> _Readable:
     if not answer.ok:
-        return _Readable({}, answer if is_fault(answer) else None)
+        return _Readable({}, _told(answer))
     seen = answer.fetched
     places = {item for item in seen if isinstance(item, str)}
     values = {_canonical(item) for item in seen if isinstance(item, dict)}

@@ -56,6 +56,8 @@ class Contrast:
         """Return the smallest witness of ``change``."""
         if change.case is None:
             return None
+        if change.is_new:
+            return await self._witness_of_new(change.case)
         case = replace(change.case, rows=tuple(map(self._common, change.case.rows)))
         sides = (self._head, self._base)
         if change.direction == "narrowed":
@@ -67,6 +69,12 @@ class Contrast:
         )
         shrunk = await shrinker.shrink(case)
         return write_witness(shrunk, self._pair.common)
+
+    async def _witness_of_new(self, case: Case) -> Witness:
+        """Shrink on HEAD alone: BASE has nothing to ask."""
+        catalog, population = self._pair.head.catalog, self._pair.head.population
+        shrinker = Shrinker(self._head, catalog, self._pair.ownership, population)
+        return write_witness(await shrinker.shrink(case), catalog)
 
     def _common(self, row: StoredRow) -> StoredRow:
         """Return ``row`` with the columns that both versions have."""

@@ -40,13 +40,14 @@ from harness.policies.population import (
     row_insert,
     store_world,
 )
-from harness.policies.probing import Prober
+from harness.policies.probing import Answer, Prober
+from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import Values
 from harness.policies.variants import solve_variants
 from harness.policies.worlds import USERS, Row, World, insertion_order, plan_world
 
-__all__ = ["Pair", "Side", "key_of", "prepare_pair"]
+__all__ = ["Pair", "Side", "Versions", "key_of", "prepare_pair", "read_versions"]
 
 WITHOUT_TRIGGERS = "set local session_replication_role = replica"
 
@@ -96,8 +97,8 @@ class Pair:
     reach: Reach
     rows: Mapping[Name, Mapping[str, StoredRow]] = field(default_factory=dict)
     alike: Mapping[Name, Mapping[str, StoredRow]] = field(default_factory=dict)
-    missing: Mapping[Name, str] = field(default_factory=dict)
     visible: dict[tuple[str, Name], frozenset[str]] = field(default_factory=dict)
+    undecided: dict[str, str] = field(default_factory=dict)
 
     @property
     def personas(self) -> tuple[Persona, ...]:
@@ -108,6 +109,13 @@ class Pair:
     def tables(self) -> tuple[Relation, ...]:
         """The tables that both versions have."""
         return tuple(r for r in self.common.tables if r.name.schema != "realtime")
+
+    def timed_out(self, where: str, *answers: Answer | None) -> bool:
+        """Say whether an answer ran into the time limit, and note it for ``where``."""
+        found = any(answer is not None and answer.timed_out for answer in answers)
+        if found:
+            self.undecided[where] = "a statement ran into the time limit"
+        return found
 
     @property
     def compared_tables(self) -> tuple[Relation, ...]:
@@ -135,20 +143,30 @@ def key_of(relation: Relation, values: Mapping[str, object]) -> str:
     return json.dumps([values.get(name) for name in names], default=str)
 
 
-async def prepare_pair(
-    base: Prober, head: Prober, seed: int, *, everything: bool = False
-) -> Pair:
-    """Read both versions, plan their world and store it in both.
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What both copies declare, and what their differences reach."""
 
-    With ``everything``, what no difference reaches is compared as well.
-    """
+    probers: tuple[Prober, Prober]
+    catalogs: tuple[Catalog, Catalog]
+    reach: Reach
+
+
+async def read_versions(
+    base: Prober, head: Prober, *, everything: bool = False
+) -> Versions:
+    """Read both versions; with ``everything``, no difference is taken for granted."""
     read = await asyncio.gather(_read(base), _read(head))
-    reach = (
-        Reach(frozenset(), total=True)
-        if everything
-        else reach_of(*(d for _, d in read))
-    )
-    catalogs = [catalog for catalog, _ in read]
+    reach = reach_of(*(definitions for _, definitions in read))
+    if everything:
+        reach = replace(reach, total=True)
+    return Versions((base, head), (read[0][0], read[1][0]), reach)
+
+
+async def prepare_pair(versions: Versions, seed: int) -> Pair:
+    """Plan a world that fits both versions and store it in both."""
+    base, head = versions.probers
+    catalogs = versions.catalogs
     union = union_catalog(*catalogs)
     common = common_catalog(*catalogs)
     mined = mine(union)
@@ -160,8 +178,10 @@ async def prepare_pair(
         for prober, catalog in zip((base, head), catalogs, strict=True)
     ]
     cast = build_cast(union, mined, ownership)
-    planned = plan_world(
-        union, mined, ownership, cast, variants, values, {**seeds[1], **seeds[0]}
+    planned = _with_crossed_folders(
+        plan_world(
+            union, mined, ownership, cast, variants, values, {**seeds[1], **seeds[0]}
+        )
     )
     old = await read_rows(base.connection, catalogs[0], ownership, planned)
     stored = await store_world(
@@ -176,7 +196,7 @@ async def prepare_pair(
         Side(catalogs[0], base, replace(stored, world=planned)),
         Side(catalogs[1], head, Population(planned, tables)),
     )
-    pair = Pair(*sides, common, union, mined, ownership, values, reach)
+    pair = Pair(*sides, common, union, mined, ownership, values, versions.reach)
     _match(pair)
     return pair
 
@@ -185,6 +205,26 @@ async def _read(prober: Prober) -> tuple[Catalog, Definitions]:
     await install_grid(prober.connection)
     definitions = await read_definitions(prober.connection)
     return await read_catalog(prober.connection), definitions
+
+
+def _with_crossed_folders(world: World) -> World:
+    """Add files whose folders name two clans, which tells which folder decides."""
+    first: dict[tuple[str | None, str], Row] = {}
+    for row in world.of(OBJECTS):
+        if "/" in (row.values.get("name") or ""):
+            first.setdefault((row.values.get("bucket_id"), row.clan), row)
+    rows = list(world.rows)
+    for bucket in dict.fromkeys(bucket for bucket, _ in first):
+        pair = [row for (place, _), row in first.items() if place == bucket][:2]
+        for row, other in zip(pair, reversed(pair), strict=True):
+            outer, inner = (
+                (r.values["name"] or "").partition("/")[0] for r in (row, other)
+            )
+            if outer != inner:
+                values = {**row.values, "name": f"{outer}/{inner}/crossed.png"}
+                values.pop("id", None)
+                rows.append(replace(row, number=len(rows), values=values))
+    return replace(world, rows=tuple(rows))
 
 
 def _fitting(world: World, catalog: Catalog) -> World:
@@ -207,7 +247,6 @@ def _match(pair: Pair) -> None:
     """Note which rows are on both sides, and the tables that could not be filled."""
     shared: dict[Name, Mapping[str, StoredRow]] = {}
     alike: dict[Name, Mapping[str, StoredRow]] = {}
-    missing: dict[Name, str] = {}
     for relation in pair.common.tables:
         base, head = (
             {
@@ -225,8 +264,9 @@ def _match(pair: Pair) -> None:
         alike[relation.name] = {**shared[relation.name], **others}
         planned = relation.name.schema != "realtime"
         if planned and base and not alike[relation.name]:
-            missing[relation.name] = "no row could be stored in both versions"
-    pair.rows, pair.alike, pair.missing = shared, alike, missing
+            reason = "no row could be stored in both versions"
+            pair.undecided[str(relation.name)] = reason
+    pair.rows, pair.alike = shared, alike
 
 
 def _renamed(

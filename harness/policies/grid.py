@@ -28,7 +28,8 @@ __all__ = ["Ask", "Grid", "install_grid", "row_shape"]
 
 BATCH = 1_000
 WORTH_PREPARING = 3
-MAX_TIMEOUTS = 3
+MAX_TIMEOUTS = 6
+PARTS = 8
 
 GRID = """
 create or replace function harness_probe.grid(p jsonb) returns jsonb
@@ -186,16 +187,18 @@ class Grid:
     """Asks one database; what runs into the time limit again and again is given up."""
 
     prober: Prober
+    batch: int = BATCH
     timeouts: int = 0
 
     async def ask(self, asks: Sequence[Ask]) -> list[Answer]:
         """Return the answers in the order of ``asks``."""
         answers: list[Answer] = []
-        for start in range(0, len(asks), BATCH):
-            answers += await self._batch(list(asks[start : start + BATCH]))
+        while len(answers) < len(asks):
+            start = len(answers)
+            answers += await self._some(list(asks[start : start + self.batch]))
         return answers
 
-    async def _batch(self, asks: list[Ask]) -> list[Answer]:
+    async def _some(self, asks: list[Ask]) -> list[Answer]:
         if self.timeouts >= MAX_TIMEOUTS:
             given_up = Answer(sqlstate=STATEMENT_TIMEOUT, message="not asked any more")
             return [given_up] * len(asks)
@@ -205,9 +208,10 @@ class Grid:
             return [answer]
         answers = await self._together(asks)
         if answers is None:
-            # Something that PL/pgSQL could not contain: look for it by halves.
-            half = len(asks) // 2
-            return [*await self._batch(asks[:half]), *await self._batch(asks[half:])]
+            # Something that PL/pgSQL could not contain: look for it in parts.
+            size = -(-len(asks) // PARTS)
+            parts = [asks[i : i + size] for i in range(0, len(asks), size)]
+            return [answer for part in parts for answer in await self._some(part)]
         self.prober.decisions += sum(ask.weight for ask in asks)
         return answers
 
@@ -218,6 +222,11 @@ class Grid:
                 "select harness_probe.grid($1::text::jsonb)",
                 orjson.dumps(plan.payload()).decode(),
             )
+        except asyncpg.QueryCanceledError:
+            # The limit holds for a whole batch: slow schemas get smaller ones.
+            self.timeouts += 1
+            self.batch = max(PARTS, self.batch // PARTS)
+            return None
         except asyncpg.PostgresError:
             return None
         answers = [Answer()] * len(asks)

@@ -246,17 +246,28 @@ def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare
     """Compare the teams schema with itself and ``sql`` after it."""
 
     def compare(
-        sql: str, *, seed: int = 1, allowed: tuple[AllowedChange, ...] = ()
+        sql: str,
+        *,
+        base: str = TEAMS,
+        seed: int = 1,
+        allowed: tuple[AllowedChange, ...] = (),
+        everything: bool = False,
     ) -> Compared:
         databases = []
-        for name, text in (("base", TEAMS), ("head", TEAMS + sql)):
+        for name, text in (("base", base), ("head", base + sql)):
             folder = tmp_path / name
             folder.mkdir(exist_ok=True)
             (folder / "20260101000000_schema.sql").write_text(text)
             databases.append(clone_of(read_schema(folder)))
         events: list[Event] = []
         summary = asyncio.run(
-            diff_schemas(*databases, seed=seed, allowed=allowed, emit=events.append)
+            diff_schemas(
+                *databases,
+                seed=seed,
+                allowed=allowed,
+                everything=everything,
+                emit=events.append,
+            )
         )
         return Compared(summary, events)
 
@@ -318,13 +329,98 @@ def test_several_refactors_together_are_silent(compare: Compare) -> None:
     compare("\n".join(REFACTORS[name] for name in together)).assert_silent()
 
 
-def test_new_objects_are_listed_not_compared(compare: Compare) -> None:
+def test_new_objects_are_judged_as_a_check_judges_them(compare: Compare) -> None:
     compared = compare(
         """create table public.extras (id uuid primary key);
+        create view public.everything as select title, secret from public.notes;
+        create function public.drop_note(note uuid) returns void
+        language sql security definer set search_path = '' as
+          $$ delete from public.notes where id = note $$;
+        create function public.my_team() returns uuid stable
+        language sql security definer set search_path = '' as
+          $$ select m.team_id from public.team_members m
+             where m.user_id = auth.uid() limit 1 $$;
         alter publication supabase_realtime add table public.notes;"""
     )
-    told = {e.where: e.message for e in compared.events if isinstance(e, Finding)}
-    assert set(told) == {"public.extras", "public.notes"}
-    assert "without RLS" in told["public.extras"]
-    assert "its readers can follow" in told["public.notes"]
-    assert not compared.findings
+    assert {finding.where for finding in compared.findings} == {
+        "public.extras",
+        "public.everything",
+        "public.drop_note(uuid)",
+    }
+    assert all(finding.witness for finding in compared.findings)
+    notes = {
+        e.where: e.message
+        for e in compared.events
+        if isinstance(e, Finding) and e.severity == "note"
+    }
+    assert "without RLS" in notes["public.extras"]
+    assert "its readers can follow" in notes["public.notes"]
+
+
+def test_same_schema_twice_needs_no_execution(compare: Compare) -> None:
+    compared = compare("comment on table public.notes is 'what a team writes';")
+    compared.assert_silent()
+    assert compared.summary.decisions == 0
+    assert "nothing differs" in str(compared.summary)
+
+
+JOBS = """
+create view public.note_titles as select id, title from public.notes;
+revoke all on public.note_titles from anon, authenticated;
+grant select on public.note_titles to authenticated;
+create sequence public.tickets;
+revoke all on sequence public.tickets from anon, authenticated;
+create table public.jobs (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null references auth.users (id) on delete cascade,
+  state text not null default 'held',
+  price integer,
+  done boolean not null default true
+);
+alter table public.jobs enable row level security;
+create policy own on public.jobs for all to authenticated
+  using (owner_id = auth.uid()) with check (owner_id = auth.uid());
+create function public.keep_done() returns trigger language plpgsql as $$
+begin
+  if old.done then raise exception 'done jobs are kept'; end if;
+  return old;
+end $$;
+create trigger keep before delete on public.jobs
+  for each row execute function public.keep_done();
+revoke insert, truncate on public.jobs from anon, authenticated;
+grant insert (id, owner_id, done) on public.jobs to authenticated;
+"""
+LOOSENED = """
+grant update, delete on public.note_titles to authenticated;
+grant usage on sequence public.tickets to authenticated;
+grant truncate on public.jobs to authenticated;
+grant insert (price) on public.jobs to authenticated;
+alter table public.jobs alter column state set default 'ready';
+drop trigger keep on public.jobs;
+"""
+
+
+def test_grants_defaults_triggers_views_and_sequences_are_compared(
+    compare: Compare,
+) -> None:
+    compared = compare(LOOSENED, base=TEAMS + JOBS)
+    assert {
+        ("public.note_titles", "UPDATE", "widened"),
+        ("public.note_titles", "DELETE", "widened"),
+        ("public.tickets", "nextval", "widened"),
+        ("public.jobs", "TRUNCATE", "widened"),
+        ("public.jobs", "INSERT", "widened"),
+        ("public.jobs", "DELETE", "widened"),
+    } <= compared.changes
+    told = " ".join(finding.note for finding in compared.findings)
+    assert "with price" in told
+    assert '"state":"ready"' in told
+
+
+@pytest.mark.slow
+def test_what_no_difference_reaches_has_no_difference(compare: Compare) -> None:
+    sql = CHANGES["helper lost its user check"][0] + LOOSENED
+    some = compare(sql, base=TEAMS + JOBS)
+    all_of_it = compare(sql, base=TEAMS + JOBS, everything=True)
+    assert some.changes == all_of_it.changes
+    assert some.summary.decisions < all_of_it.summary.decisions

@@ -74,7 +74,7 @@ def test_changes_are_grouped_by_caller_and_scope_widened_first() -> None:
 def test_groups_of_one_object_and_command_are_told_in_one_sentence() -> None:
     (bundle,) = bundled(group_changes([change(), change("admin", "own")]))
     assert bundle.message == (
-        "admin and anon may now SELECT public.notes, own rows and rows of others"
+        "admin and anon may now SELECT own rows and rows of others from public.notes"
     )
 
 

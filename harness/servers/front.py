@@ -133,8 +133,10 @@ class Front(BaseProtocol):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Let more of a body come."""
-        self._reading_paused = False
-        self._resume_transport_reading()
+        # Readers say so whenever they run low.
+        if self._reading_paused:
+            self._reading_paused = False
+            self._resume_transport_reading()
 
     def resume_writing(self) -> None:
         """Go on: the client has taken what was sent."""
@@ -239,8 +241,7 @@ class Front(BaseProtocol):
         self._request = self._payload = None
         if not keep:
             self._stopping = True
-        if self._reading_paused:
-            self.resume_reading()
+        self.resume_reading()
         if self._owed and self.transport is not None:
             # Closing on a client that still sends could lose it the answer.
             self._lingering = self._loop.call_later(LINGER_S, self.close)

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 
 ALICE = "11111111-1111-4111-8111-111111111111"
@@ -307,6 +308,35 @@ def test_listing(admin: Any) -> None:
     ]
     missing = admin("POST", "/object/list/none", json={"prefix": ""})
     assert (missing.status_code, missing.json()) == (200, [])
+
+
+def test_listed_times_are_those_of_the_row(
+    admin: Any, sql: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    for key in ("fresh", "changed", "null"):
+        admin.upload(f"docs/{key}")
+    sql.execute("alter table storage.objects disable trigger user")
+    set_times = "update storage.objects set created_at = %s, updated_at = %s, "
+    set_times += "last_accessed_at = %s where name = %s"
+    times = ("2026-01-02 03:04:05.0069+00", "2026-02-03T00:00:00+01", "1999-12-31+00")
+    sql.execute(set_times, (*times, "changed"))
+    sql.execute(set_times, (None, None, times[0], "null"))
+    answer = admin("POST", "/object/list/docs", json={"prefix": ""}).json()
+    listed = {entry.pop("name"): entry for entry in answer}
+    names = ("created_at", "updated_at", "last_accessed_at")
+    assert [listed["changed"][name] for name in names] == [
+        "2026-01-02T03:04:05.006Z",
+        "2026-02-02T23:00:00.000Z",
+        "1999-12-31T00:00:00.000Z",
+    ]
+    assert [listed["null"][name] for name in names] == [
+        None,
+        None,
+        "2026-01-02T03:04:05.006Z",
+    ]
+    told = admin("GET", "/object/info/docs/fresh").json()
+    assert listed["fresh"]["created_at"] == told["created_at"]
+    assert listed["fresh"]["updated_at"] == told["last_modified"]
 
 
 @pytest.mark.parametrize("column", ["name", "created_at", "updated_at"])

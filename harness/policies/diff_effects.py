@@ -52,6 +52,7 @@ class FactReader:
             column.name: row.get(column.name)
             for column in relation.columns
             if not (column.name in relation.primary_key and column.default)
+            and not (column.identity or column.default.startswith("nextval("))
             and (change.kind != "update" or column.name in change.columns)
         }
         return f"{change.kind}s {change.table} {_masked(told, self.known)}"

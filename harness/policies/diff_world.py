@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from harness.clock import seeded
+from harness.db.address import Connection
 from harness.db.catalog import Catalog, Name, Relation
 from harness.db.catalog_reading import read_catalog
 from harness.policies.decisions import Decisions
@@ -191,6 +192,7 @@ async def prepare_pair(versions: Versions, seed: int) -> Pair:
     await base.connection.execute("delete from realtime.messages")
     copier = _Copier(head, catalogs[1], common, planned)
     await copier.copy(stored, old)
+    await _level_sequences(base.connection, head.connection)
     tables = await read_rows(head.connection, catalogs[1], ownership, planned)
     sides = (
         Side(catalogs[0], base, replace(stored, world=planned)),
@@ -205,6 +207,27 @@ async def _read(prober: Prober) -> tuple[Catalog, Definitions]:
     await install_grid(prober.connection)
     definitions = await read_definitions(prober.connection)
     return await read_catalog(prober.connection), definitions
+
+
+SEQUENCES = """
+select quote_ident(schemaname) || '.' || quote_ident(sequencename) as name,
+       coalesce(last_value, 0) as last_value
+  from pg_sequences where increment_by > 0
+"""
+
+
+async def _level_sequences(base: Connection, head: Connection) -> None:
+    """Let both versions draw the same numbers from here on."""
+    found = [
+        {row["name"]: row["last_value"] for row in await connection.fetch(SEQUENCES)}
+        for connection in (base, head)
+    ]
+    for name in found[0].keys() & found[1].keys():
+        last = max(values[name] for values in found)
+        for connection in (base, head) if last else ():
+            await connection.execute(
+                "select setval($1::text::regclass, $2)", name, last
+            )
 
 
 def _with_crossed_folders(world: World) -> World:

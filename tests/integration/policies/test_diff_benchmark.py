@@ -1,0 +1,59 @@
+"""A sample of the benchmark of ``harness diff``; ``diff_benchmark`` runs all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.db.address import DatabaseAddress
+from tests.integration.policies.benchmark import STYLES, Variation, schema_sql
+from tests.integration.policies.diff_benchmark import (
+    Outcome,
+    compare,
+    expected_faults,
+    silent_changes,
+    written,
+)
+
+Compare = Callable[[str, str], Outcome]
+
+
+@pytest.fixture
+def compare_with(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare:
+    """Compare a style with itself and SQL after it."""
+
+    def compared(style: str, sql: str) -> Outcome:
+        sound = schema_sql(style)
+        base = clone_of(written(sound, tmp_path / "base"))
+        head = clone_of(written(sound + sql, tmp_path / "head"))
+        return asyncio.run(compare(base, head))
+
+    return compared
+
+
+def one_a_style() -> list[Variation]:
+    """Return one fault of every style, another kind in each."""
+    chosen = []
+    for number, style in enumerate(STYLES):
+        listed = [fault for fault in expected_faults() if fault.style == style]
+        chosen.append(listed[(5 * number + 3) % len(listed)])
+    return chosen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", one_a_style(), ids=lambda fault: fault.id)
+def test_fault_is_told(compare_with: Compare, fault: Variation) -> None:
+    assert compare_with(fault.style, fault.sql).failing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_refactors_of_a_style_together_are_silent(
+    compare_with: Compare, style: str
+) -> None:
+    together = [change.sql for change in silent_changes() if change.style == style]
+    assert together
+    assert compare_with(style, "\n".join(together)).silent

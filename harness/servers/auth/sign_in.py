@@ -149,7 +149,10 @@ async def _password_grant(
         user = await find_user_by_email(connection, email)
     # No connection is held while bcrypt works.
     hashed = user.row["encrypted_password"] if user else None
-    if not await context.hasher.matches(password, hashed) or user is None:
+    right = await context.hasher.matches(password, hashed)
+    # Of many tries at once, those too many learn nothing, not even of a right one.
+    _require_patience(context, email, remote)
+    if not right or user is None:
         context.account_failures.fail(email)
         context.remote_failures.fail(remote)
         raise Refusal(400, "invalid_credentials", "Invalid login credentials")

@@ -262,3 +262,18 @@ async def test_guessing_passwords_is_limited_and_others_are_not(
     assert 0 < int(limited.headers["retry-after"]) <= 61
     for _ in range(10):
         assert (await auth.sign_in("eve@example.test")).status_code == 200
+
+
+async def test_guessing_many_at_once_gains_nothing(
+    make_auth: Callable[..., Awaitable[Any]],
+) -> None:
+    auth = await make_auth(
+        {"rate_limit": {"sign_in_sign_ups": 5}, "password_hash_cost": 4}
+    )
+    await auth.sign_up(email="ada@example.test")
+    guesses = [f"guess {n}" for n in range(30)]
+    answers = await asyncio.gather(
+        *(auth.sign_in("ada@example.test", guess) for guess in guesses)
+    )
+    told = [answer.status_code for answer in answers]
+    assert (told.count(400), told.count(429)) == (5, 25)

@@ -203,8 +203,11 @@ class ContainerStack(Stack):
         stack = _ObjectStack(self._describe("s3"))
         self._s3 = stack
         project = await stack.create_project(ref=OBJECTS_REF)
-        client = await project.client(project.service)
-        await client.storage.create_bucket(OBJECTS_BUCKET)
+        try:
+            client = await project.client(project.service)
+            await client.storage.create_bucket(OBJECTS_BUCKET)
+        finally:
+            await project.close()
 
     def _object_store(self) -> dict[str, Any]:
         keys = S3Keys()

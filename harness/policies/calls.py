@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.db.catalog import Catalog, Column, Function, Name, Parameter, Relation
 from harness.policies.cases import Step
@@ -17,7 +17,7 @@ from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
-from harness.policies.values import literal, pattern_example
+from harness.policies.values import NUMBER_TYPES, literal, pattern_example
 
 __all__ = ["Call", "callable_functions", "plan_calls"]
 
@@ -37,6 +37,7 @@ class Meaning:
     user: bool = False
     column: Col | None = None
     constants: tuple[str, ...] = ()
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +110,9 @@ def _meaning(
                 constants += _suiting(comparison.operator, right.values)
             elif isinstance(right, Col):
                 columns.append(right)
-    columns += [column for column, term in reading.assignments if term == param]
-    return _choose(parameter, columns, constants, trial)
+    stored = [column for column, term in reading.assignments if term == param]
+    meaning = _choose(parameter, columns + stored, constants, trial)
+    return replace(meaning, stored=not columns and meaning.column in stored)
 
 
 def _suiting(operator: str, values: tuple[str, ...]) -> list[str]:
@@ -204,25 +206,42 @@ class _Planner:
         self, parameter: Parameter, meaning: Meaning, scope: str, clan: str, turn: int
     ) -> str | None:
         if meaning.user:
-            return self._user(scope, clan)
+            return _fitting(parameter, self._user(scope, clan, turn))
         if MIME_WORDS.search(parameter.name):
             return "text/html" if turn == 2 else self._by_type(parameter)
         if meaning.column is not None:
             found = self._column(parameter, meaning.column, scope, clan, turn)
+            if found is not None and meaning.stored and turn % 2:
+                return self._another(parameter, meaning.column, found)
             if found is not None:
                 return found
             constants = self.trial.mined.constants.get(meaning.column, ())
             if constants:
                 return constants[turn % len(constants)]
+        if parameter.type in NUMBER_TYPES and turn % 2:
+            return "1"
         if meaning.constants and turn and parameter.type == "text":
             return meaning.constants[(turn - 1) % len(meaning.constants)]
         return self._by_type(parameter)
 
-    def _user(self, scope: str, clan: str) -> str | None:
+    def _another(self, parameter: Parameter, col: Col, value: str) -> str | None:
+        """Return a value to store that differs from the one that is there."""
+        relation = self.trial.catalog.relations[col.table]
+        column = relation.column(col.column)
+        known = [*self.trial.mined.constants.get(col, ()), *column.labels]
+        if parameter.type.partition("(")[0] in NUMBER_TYPES:
+            return "2" if float(value) == 1 else "1"
+        if parameter.type == "boolean":
+            known += ["true", "false"]
+        elif not known and parameter.type == "text":
+            known = [self.trial.values.fresh(relation, column) or value]
+        return next((v for v in known if v != value), value)
+
+    def _user(self, scope: str, clan: str, turn: int) -> str | None:
         if scope == "own":
             return self.persona.sub or None
         users = self.trial.population.world.cast.clan(clan)
-        return users[0].id if users else None
+        return users[turn // 2 % len(users)].id if users else None
 
     def _column(
         self, parameter: Parameter, column: Col, scope: str, clan: str, turn: int
@@ -237,7 +256,7 @@ class _Planner:
         value = row.values.get(column.column)
         if isinstance(value, list) and not parameter.type.endswith("[]"):
             value = value[0] if value else None
-        return as_text(value)
+        return _fitting(parameter, as_text(value), value)
 
     def _rows(self, table: Name, scope: str, clan: str) -> list[StoredRow]:
         stored = self.trial.population.of(table)
@@ -247,8 +266,25 @@ class _Planner:
             rows = mine or rows
         if scope == "foreign":
             decisions = self.trial.decisions
-            rows.sort(key=lambda r: decisions.may(self.persona, "SELECT", r))
+            used = self._used(table)
+            rows.sort(
+                key=lambda r: (
+                    decisions.may(self.persona, "SELECT", r),
+                    used.isdisjoint(str(value) for value in r.values.values()),
+                )
+            )
         return rows or [row for row in stored if not row.clan]
+
+    def _used(self, table: Name) -> set[str]:
+        """Return the keys of ``table`` that rows elsewhere refer to."""
+        return {
+            str(row.values.get(column))
+            for relation in self.trial.catalog.tables
+            for key in relation.foreign_keys
+            if key.target == table and len(key.columns) == 1
+            for column in key.columns
+            for row in self.trial.population.of(relation.name)
+        }
 
     def _by_type(self, parameter: Parameter) -> str | None:
         if MIME_WORDS.search(parameter.name):
@@ -266,3 +302,9 @@ class _Planner:
         if "file_name" in parameter.name or parameter.name.endswith("filename"):
             return f"{self.trial.values.fresh(relation, column)}.png"
         return self.trial.values.fresh(relation, column)
+
+
+def _fitting(parameter: Parameter, text: str | None, value: object = "") -> str | None:
+    """Return one value as an array of it where the parameter is an array."""
+    wrapped = parameter.type.endswith("[]") and not isinstance(value, list)
+    return f'{{"{text}"}}' if wrapped and text is not None else text

@@ -101,6 +101,7 @@ class Reading:
     reads: set[Name] = field(default_factory=set)
     unqualified: set[str] = field(default_factory=set)
     caller: bool = False
+    tautology: bool = False
 
 
 def read_condition(text: str, table: Name, catalog: Catalog) -> Reading:
@@ -220,6 +221,7 @@ class _Reader:
             for left, right in zip(node.lexpr.args, node.rexpr.args, strict=False):
                 self._add(operator, self.term(left, scope), self.term(right, scope))
             return
+        self.reading.tautology |= operator == "=" and _same_column(node)
         left = self.term(node.lexpr, scope)
         self._add(operator, left, self._right_term(node.rexpr, scope))
 
@@ -402,6 +404,16 @@ class _Reader:
         if isinstance(statement, ast.SelectStmt):
             return self._subquery_term(statement, Scope({}))
         return self.term(statement, Scope({}))
+
+
+def _same_column(node: Tree) -> bool:
+    """Say whether a comparison has one and the same column on both sides."""
+    sides = [
+        tuple(f.sval for f in side.fields if isinstance(f, ast.String))
+        for side in (node.lexpr, node.rexpr)
+        if isinstance(side, ast.ColumnRef)
+    ]
+    return len(sides) == 2 and sides[0] == sides[1] and bool(sides[0])
 
 
 def _converted(function: Function, terms: tuple[Term, ...]) -> Term:

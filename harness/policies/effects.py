@@ -18,6 +18,14 @@ TOKEN = re.compile(r"(?=.*\d).{6,}", re.DOTALL)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 CLOCK_COLUMNS = re.compile(r"(updated|modified|changed|last_\w+)(_at|_on)?$")
 
+COUNTER_COLUMNS = re.compile(
+    r"(count|counter|views|hits|likes|clicks|downloads|plays|reads|total|votes|score|"
+    r"shares|uses|visits|version|position|popularity|reputation|rating)"
+)
+WORTH_COLUMNS = re.compile(
+    r"balance|amount|credit|point|cents|price|grade|salary|quota|stock|plan|role|level"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -42,10 +50,17 @@ class Change:
             return False
         before, after = self.before or {}, self.after or {}
         return all(
-            CLOCK_COLUMNS.search(name)
-            or (isinstance(after[name], int) and isinstance(before.get(name), int))
+            CLOCK_COLUMNS.search(name) or _counts(name, before.get(name), after[name])
             for name in self.columns
         )
+
+
+def _counts(name: str, before: Any, after: Any) -> bool:
+    """Say whether a value moved as a counter does, and is no money or mark."""
+    whole = type(before) is int and type(after) is int
+    if not whole or WORTH_COLUMNS.search(name):
+        return False
+    return bool(COUNTER_COLUMNS.search(name)) or abs(after - before) == 1
 
 
 def changes_of(trial: Trial, seen: Mapping[str, Any]) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.db.catalog import Catalog, Name, Policy, Relation
 from harness.policies.comparisons import (
@@ -28,9 +28,11 @@ from harness.policies.decisions import row_filter
 from harness.policies.mining import Mined
 from harness.policies.ownership import Ownership, Part
 from harness.policies.personas import Persona
-from harness.policies.population import StoredRow
+from harness.policies.population import Population, StoredRow
 from harness.policies.probing import Attempt, Prober
+from harness.policies.public_marks import Mark, bears, marks_of
 from harness.policies.syntax import deparse, disjuncts, parse_condition
+from harness.policies.trial import Trial
 
 __all__ = ["Branch", "Explainer", "promises_privacy"]
 
@@ -49,8 +51,14 @@ PUBLIC_WORDS = re.compile(
 
 
 def promises_privacy(policy: Policy) -> bool:
-    """Say whether a policy's name says that it is for the owner, members or staff."""
-    words = re.sub(r"[_\-:]+", " ", policy.name)
+    """Say whether a policy's name says that it is for the owner, members or staff.
+
+    The name of the table says what the policy is on, not whom it is for.
+    """
+    table = re.escape(policy.table.name)
+    pattern = re.compile(rf"(?<![a-z]){table}(?![a-z])", re.IGNORECASE)
+    named = pattern.sub(" ", policy.name)
+    words = re.sub(r"[_\-:]+", " ", named)
     return bool(PRIVATE_WORDS.search(words)) and not PUBLIC_WORDS.search(words)
 
 
@@ -62,6 +70,8 @@ class Atom:
     by_design: bool
     reason: str
     asks_row: bool = False
+    marks: tuple[Mark, ...] = ()
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +82,16 @@ class Branch:
     atoms: tuple[Atom, ...]
 
     @property
+    def selective(self) -> bool:
+        """Whether it asks anything of the row."""
+        return any(atom.asks_row for atom in self.atoms)
+
+    @property
     def by_design(self) -> bool:
         """Whether every condition admits by design, and the name does not object."""
         if not all(atom.by_design for atom in self.atoms):
             return False
-        selective = any(atom.asks_row for atom in self.atoms)
-        return selective or not promises_privacy(self.policy)
+        return self.selective or not promises_privacy(self.policy)
 
 
 @dataclass
@@ -88,10 +102,23 @@ class Explainer:
     mined: Mined
     ownership: Ownership
     prober: Prober
+    population: Population
+    _vacuous: dict[tuple[Name, str], bool] = field(default_factory=dict)
     _branches: dict[tuple[Name, str], list[tuple[Policy, tuple[str, ...]]]] = field(
         default_factory=dict
     )
     _atoms: dict[tuple[Name, str], Atom] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, trial: Trial) -> Explainer:
+        """Return an explainer of the decisions of ``trial``."""
+        return cls(
+            trial.catalog,
+            trial.mined,
+            trial.ownership,
+            trial.prober,
+            trial.population,
+        )
 
     async def true_branches(
         self, persona: Persona, relation: Relation, row: StoredRow, command: str
@@ -113,10 +140,34 @@ class Explainer:
         )
         truths: Sequence[bool] = answer.fetched or []
         return [
-            Branch(policy, tuple(self._atom(relation, atom) for atom in atoms))
+            Branch(policy, tuple([await self._on(relation, row, a) for a in atoms]))
             for (policy, atoms), true in zip(branches, truths, strict=False)
             if true
         ]
+
+    async def _on(self, relation: Relation, row: StoredRow, sql: str) -> Atom:
+        """Judge a condition that is true of ``row``."""
+        atom = self._atom(relation, sql)
+        if atom.marks:
+            public = bears(row, atom.marks, self.catalog, self.population)
+            return atom if public else replace(atom, by_design=False)
+        if atom.plain and await self._is_vacuous(relation, sql):
+            return replace(atom, by_design=False, reason="is true of every row")
+        return atom
+
+    async def _is_vacuous(self, relation: Relation, sql: str) -> bool:
+        key = (relation.name, sql)
+        if key not in self._vacuous:
+            service = self.population.world.cast.persona("service_role")
+            answer = await self.prober.attempt(
+                Attempt(
+                    persona=service,
+                    fetch=f"select to_jsonb(bool_and(({sql}) is true))"
+                    f" from {relation.name.sql}",
+                )
+            )
+            self._vacuous[key] = answer.ok and answer.fetched is True
+        return self._vacuous[key]
 
     def _of(
         self, relation: Relation, command: str, role: str
@@ -143,17 +194,20 @@ class Explainer:
         row_columns = {c for c in reading.columns if c.table == relation.name}
         row_columns |= _argument_columns(reading, relation.name)
         keyed = self._keyed(relation, row_columns) or _folders(reading)
-        if _compares_with_itself(reading):
+        if reading.tautology:
             return Atom(sql, False, "compares a column with itself")
         asks_row = any(c.column != "bucket_id" for c in row_columns)
         if not keyed and self._asks_for_any(reading):
             return Atom(sql, False, "asks if the caller has any such row, not this one")
         if not keyed:
-            return Atom(sql, True, "does not ask whose row it is", asks_row)
+            plain = asks_row and not (reading.caller or reading.reads)
+            plain = plain and relation.name != Name("storage", "objects")
+            reason = "does not ask whose row it is"
+            return Atom(sql, True, reason, asks_row, plain=plain)
         if reading.caller:
-            if _asks_a_flag(reading):
-                return Atom(sql, True, "may be public by a flag", True)
-            return Atom(sql, False, "asks about the caller and the row")
+            reason = "asks about the caller and the row"
+            marks = marks_of(reading)
+            return Atom(sql, bool(marks), reason, True, marks)
         if not reading.reads and self._owner_columns(relation, row_columns):
             return Atom(sql, False, "reads whose row it is, but not who asks")
         if self._looks_up_members(reading):
@@ -243,13 +297,6 @@ def _folders(reading: Reading) -> bool:
         isinstance(side, Folder)
         for comparison in reading.comparisons
         for side in (comparison.left, comparison.right)
-    )
-
-
-def _compares_with_itself(reading: Reading) -> bool:
-    return any(
-        isinstance(c.left, Col) and c.left == c.right and c.operator == "="
-        for c in reading.comparisons
     )
 
 

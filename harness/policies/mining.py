@@ -134,10 +134,11 @@ def _mine_policy(policy: Policy, catalog: Catalog, mined: Mined) -> None:
         kept.columns |= reading.columns
         kept.reads |= reading.reads
         kept.caller |= reading.caller
+        kept.tautology |= reading.tautology
         mined.policy_columns |= reading.columns
         mined.helper_tables |= reading.reads - {policy.table}
         mined.helper_tables |= _self_read(policy.table, reading)
-        mined.memberships |= _memberships(policy.table, reading)
+        mined.memberships |= _memberships(policy.table, reading, catalog)
         _note(reading.comparisons, mined)
         _note_folders(policy, reading.comparisons, mined)
 
@@ -146,13 +147,22 @@ def _self_read(table: Name, reading: Reading) -> set[Name]:
     return {table} & reading.reads
 
 
-def _memberships(table: Name, reading: Reading) -> set[tuple[Name, str, str]]:
-    """Return (link table, user column, shared column) that this policy looks up."""
+def _memberships(
+    table: Name, reading: Reading, catalog: Catalog
+) -> set[tuple[Name, str, str]]:
+    """Return (link table, user column, shared column) that this policy looks up.
+
+    A table that the row refers to by its key (the order of a line) is no link.
+    """
     pairs = [p for comparison in reading.comparisons for p in comparison.pairs()]
+    policed = catalog.relations.get(table)
+    above = {key.target for key in policed.foreign_keys} if policed else set()
     callers = {
         left
         for left, right in pairs
-        if isinstance(left, Col) and right == UID and left.table in reading.reads
+        if isinstance(left, Col)
+        and right == UID
+        and left.table in reading.reads - above
     }
     return {
         (user.table, user.column, left.column)

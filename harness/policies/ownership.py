@@ -262,6 +262,8 @@ def _part(
         return Part.OWNER if asked else Part.REFERENCE
     if REFERENCE_NAME.search(column) and len(names) > 1:
         return Part.REFERENCE
+    if membership and len(names) == 1:
+        return Part.MEMBER
     if membership and not REFERENCE_NAME.search(column):
         created = column in ("created_by", "invited_by", "added_by", "granted_by")
         return Part.REFERENCE if created else Part.MEMBER

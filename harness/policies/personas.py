@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.db.catalog import Catalog, Column, Name
-from harness.policies.comparisons import Col
+from harness.policies.comparisons import Claim, Col
 from harness.policies.mining import Mined
 from harness.policies.ownership import Attribute, Ownership, Part
+from harness.policies.power_scopes import ends_at_the_tenant
 
 __all__ = ["AMBER", "BIRCH", "Cast", "Persona", "User", "build_cast"]
 
@@ -68,7 +69,8 @@ class User:
     """A row of ``auth.users`` (unless ``ghost``) and what the world gives it.
 
     ``attributes`` holds values of :class:`~harness.policies.ownership.Attribute`;
-    ``power`` is the role or claim value that makes the user special ('' for plain).
+    ``power`` is the role or claim value that makes the user special ('' for plain);
+    ``scoped`` says that it ends at the border of the user's tenant.
     """
 
     name: str
@@ -79,6 +81,7 @@ class User:
     rows: bool = True
     lead: bool = False
     power: str = ""
+    scoped: bool = False
     attributes: Mapping[AttributeKey, str] = field(default_factory=dict)
     app_metadata: Mapping[str, Any] = field(default_factory=dict)
     user_metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -121,7 +124,8 @@ class Persona:
         """Whether its special role, by its name, is there to manage others' rows."""
         power = self.user.power if self.user else ""
         managing = bool(power) and not TIER_WORDS.search(power)
-        return self.kind == "service" or managing
+        scoped = self.user is not None and self.user.scoped
+        return self.kind == "service" or (managing and not scoped)
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def build_cast(catalog: Catalog, mined: Mined, ownership: Ownership) -> Cast:
     """Choose the users and personas that reach every branch of the schema."""
     base = _base_attributes(catalog, ownership)
     users = [*_clans(catalog, mined, ownership, base)]
-    users += _specials(mined, ownership, base)
+    users += _specials(catalog, mined, ownership, base)
     users += [
         User(
             name="carol",
@@ -250,25 +254,38 @@ def _kinds(column: Column, col: Col, mined: Mined) -> int:
 
 
 def _specials(
-    mined: Mined, ownership: Ownership, base: Mapping[AttributeKey, str]
+    catalog: Catalog,
+    mined: Mined,
+    ownership: Ownership,
+    base: Mapping[AttributeKey, str],
 ) -> list[User]:
     found: list[User] = []
     for attribute in ownership.attributes:
         key = (attribute.table, attribute.column)
+        scoped = ends_at_the_tenant(Col(*key), catalog, mined, ownership)
         for value in attribute.values:
             if value != base.get(key):
                 named = attribute.table.name if attribute.is_row else attribute.column
                 power = named if attribute.is_row else _power(named, value)
                 found.append(
-                    _special(len(found), power, attributes={**base, key: value})
+                    _special(
+                        len(found),
+                        power,
+                        scoped=scoped,
+                        attributes={**base, key: value},
+                    )
                 )
     for path, values in sorted(mined.claim_constants.items()):
         if path in SEPARATELY_MADE_CLAIMS:
             continue
+        scoped = ends_at_the_tenant(Claim(path), catalog, mined, ownership)
         for value in values:
             power = _power(path[-1], value) if path else value
             claims = _claim_fields(path, value)
-            found.append(_special(len(found), power, attributes=base, **claims))
+            special = _special(
+                len(found), power, scoped=scoped, attributes=base, **claims
+            )
+            found.append(special)
     return found[:MAX_SPECIALS]
 
 

@@ -162,9 +162,26 @@ def _hurts(trial: Trial, called: Called, change: Change) -> bool:
         return bool(clan) and clan != called.persona.clan
     if called.call.scope == "own":
         return False
+    clans = _parent_clans(trial, change)
+    if clans and called.persona.clan not in clans:
+        return True
     text = " ".join(leaves(dict(change.after or {})))
     named = {u.clan for u in trial.population.world.cast.users if u.id in text}
     return bool(named) and called.persona.clan not in named
+
+
+def _parent_clans(trial: Trial, change: Change) -> set[str]:
+    """Return whose are the rows that a new row hangs on."""
+    after = change.after or {}
+    found = set()
+    for parent in trial.ownership.of(change.table).parents:
+        wanted = [as_text(after.get(column)) for column in parent.columns]
+        found |= {
+            row.clan
+            for row in trial.population.of(parent.target)
+            if row.clan and wanted == [row.text(c) for c in parent.target_columns]
+        }
+    return found
 
 
 def _meddling(trial: Trial, called: Called, change: Change) -> Violation:

@@ -11,9 +11,11 @@ from harness.policies.candidates import (
 )
 from harness.policies.cases import Case, Expectation, Severity, Violation
 from harness.policies.inserting import insert_all, inserting, needed_rows
+from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
+from harness.policies.probing import Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.sights import concerns_others, is_hidden
+from harness.policies.sights import concerns_others, is_hidden, is_open_to_visitors
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
@@ -33,7 +35,10 @@ async def rows_are_not_planted(trial: Trial) -> Judgement:
         for persona in trial.outsiders:
             if not inserting(relation, persona):
                 continue
-            candidates = list(foreign_candidates(trial, persona, relation))
+            candidates = sorted(
+                foreign_candidates(trial, persona, relation),
+                key=lambda c: not _hidden(trial, persona, relation, c),
+            )
             answers = await insert_all(trial, persona, relation, candidates)
             looked: Counter[tuple[str, object]] = Counter()
             for candidate, answer in zip(candidates, answers, strict=True):
@@ -60,11 +65,47 @@ async def _is_planted(
         return True
     if candidate.kind == "planted" and owned.membership:
         return True
+    hidden = _hidden(trial, persona, relation, candidate)
+    if not hidden and not owned.tenants:
+        return False
+    if await _visits(trial, persona, relation, candidate, hidden):
+        return False
+    return await concerns_others(trial, persona, relation, candidate.values, hidden)
+
+
+def _hidden(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> list[Parent]:
+    """Return the parents of a candidate that the persona cannot see."""
+    owned = trial.ownership.of(relation.name)
     parents = [candidate.parent] if candidate.parent else list(owned.parents)
-    hidden = [p for p in parents if is_hidden(trial, persona, p, candidate.values)]
-    return bool(hidden or owned.tenants) and await concerns_others(
-        trial, persona, relation, candidate.values, hidden
+    return [p for p in parents if is_hidden(trial, persona, p, candidate.values)]
+
+
+async def _visits(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    candidate: Candidate,
+    hidden: list[Parent],
+) -> bool:
+    """Say whether a row of the persona's own hangs on what is open to everybody.
+
+    An order at a shop or a review of a listing may be stored, though that shop is
+    closed and that listing a draft, as long as whoever stores it sees it.
+    """
+    owners = trial.ownership.of(relation.name).owners
+    if not hidden or not any(candidate.values.get(c) == persona.sub for c in owners):
+        return False
+    if not all(is_open_to_visitors(trial, parent) for parent in hidden):
+        return False
+    step = trial.insert_step(relation, candidate.values)
+    seen = Attempt(
+        persona=persona,
+        commands=(f"{step.sql} returning 1",),
+        setup=candidate.aside,
     )
+    return (await trial.prober.attempt(seen)).ok
 
 
 def _planting(

@@ -7,7 +7,8 @@ more of other people's rows comes within reach, or if the value is one that mana
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 
 from harness.db.catalog import Name, Relation
 from harness.policies.cases import Case, Expectation, Step, Violation
@@ -57,7 +58,59 @@ async def own_powers_are_not_raised(trial: Trial) -> Judgement:
             if gained or managing:
                 judgement.violations.append(_raised(trial, persona, case, gained))
                 break
+    judgement.violations += [v async for v in _by_own_metadata(trial)]
     return judgement
+
+
+async def _by_own_metadata(trial: Trial) -> AsyncIterator[Violation]:
+    """Yield what users gain by writing into their own ``user_metadata``."""
+    paths = [p for p in trial.mined.claim_constants if p[:1] == ("user_metadata",)]
+    for name in ("bob", "alice") if paths else ():
+        persona = trial.population.world.cast.persona(name)
+        baseline = await _reach(trial, persona, ())
+        for path in paths:
+            for value in trial.mined.claim_constants[path]:
+                claims = {**persona.claims, "user_metadata": _nested(path[1:], value)}
+                forged = replace(persona, claims=claims)
+                reached = await _reach(trial, forged, ())
+                gained = [k[0] for k, n in reached.items() if n > baseline.get(k, 0)]
+                if gained:
+                    yield _forged(trial, forged, path, gained[0])
+
+
+def _nested(path: tuple[str, ...], value: str) -> Mapping[str, object]:
+    nested: object = {"true": True, "false": False}.get(value, value)
+    for step in reversed(path):
+        nested = {step: nested}
+    return nested if isinstance(nested, dict) else {}
+
+
+def _forged(
+    trial: Trial, persona: Persona, path: tuple[str, ...], table: Name
+) -> Violation:
+    relation = trial.catalog.relations[table]
+    return Violation(
+        check="own_powers_are_not_raised",
+        where=str(table),
+        fault=".".join(path),
+        message=(
+            f"{describe(persona)} reaches more rows of {table} after writing"
+            f" {'.'.join(path)}, which users write themselves"
+        ),
+        case=Case(
+            persona=persona,
+            steps=(Step(sql=f"select * from {table.sql}", target=table),),
+            expectation=Expectation(kind="affects", says="must return no more rows"),
+            rows=tuple(
+                row
+                for row in trial.population.of(relation.name)
+                if persona.sub not in row.users and row.clan == persona.clan
+            )[:1],
+        ),
+        severity="critical",
+        hint="take roles from app_metadata or from a table, not from user_metadata",
+        rank=rank(persona),
+    )
 
 
 def _memberships(trial: Trial) -> set[Name]:

@@ -7,6 +7,7 @@ expect it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from harness.db.catalog import Name, Policy
@@ -24,6 +25,10 @@ from harness.policies.witness import describe
 __all__ = ["topics_reach_only_their_own"]
 
 MESSAGES = Name("realtime", "messages")
+PERSONAL_WORDS = re.compile(
+    r"^(users?|persons?|people|profiles?|members?|accounts?|inbox|notifications?|"
+    r"private|dm|me|personal|self)$"
+)
 EXTENSIONS = ("broadcast", "presence")
 
 
@@ -61,19 +66,81 @@ def _topics(
     trial: Trial, policy: Policy
 ) -> list[tuple[User, str, tuple[StoredRow, ...]]]:
     """Return a topic for a user of each of two clans; none if topics are shared."""
-    uses = [
-        use for use in trial.mined.topics if use.policy == (policy.table, policy.name)
-    ]
-    uses += [use for use in trial.mined.topics if use not in uses]
+    uses = _uses(trial, policy)
     cast = trial.population.world.cast
     found = []
     for clan in cast.clans[:2]:
         user = cast.clan(clan)[0]
         topic, rows = _spell(trial, user, uses)
+        if not topic:
+            topic, rows = _guess(trial, user, uses)
         if topic:
             found.append((user, topic, rows))
     same = len(found) > 1 and found[0][1] == found[1][1]
     return [] if same else found
+
+
+def _uses(trial: Trial, policy: Policy) -> list[TopicUse]:
+    """Return what spells the policy's topics, its own comparisons first.
+
+    Those of other policies count where they speak of topics that begin alike.
+    """
+    own: list[TopicUse] = []
+    others: list[TopicUse] = []
+    for use in trial.mined.topics:
+        mine = use.policy == (policy.table, policy.name)
+        (own if mine else others).append(use)
+    words = _words(own)
+    by_policy = {
+        use.policy: _words([u for u in others if u.policy == use.policy])
+        for use in others
+    }
+    alike = [u for u in others if not words or words & by_policy[u.policy]]
+    return [*own, *alike]
+
+
+def _words(uses: Iterable[TopicUse]) -> set[str]:
+    """Return the words that topics begin with."""
+    found = set()
+    for use in uses:
+        term = use.term
+        if isinstance(term, Joined):
+            term = term.parts[0]
+        if use.index < 2 and isinstance(term, Const):
+            found |= {
+                re.split(r"[^a-z_]", v.lstrip("^").lower())[0] for v in term.values
+            }
+    return found - {""}
+
+
+def _guess(
+    trial: Trial, user: User, uses: list[TopicUse]
+) -> tuple[str, tuple[StoredRow, ...]]:
+    """Spell a topic of which only the beginning is known, if it names a kind of row."""
+    for use in uses:
+        if use.index != 0 or not isinstance(use.term, Const):
+            continue
+        start = use.term.values[0].rstrip("%*").lstrip("^").removesuffix(".")
+        word = re.split(r"[^a-z_]", start.lower())[0]
+        if not word or start == use.term.values[0]:
+            continue
+        if PERSONAL_WORDS.search(word):
+            return f"{start}{user.id}", ()
+        for table in trial.ownership.tables.values():
+            key = trial.catalog.relations[table.table].primary_key
+            rows: list[StoredRow] = []
+            if len(key) == 1 and _names(word, table.table.name):
+                value = _value(trial, user, Col(table.table, key[0]), rows)
+                if value:
+                    return f"{start}{value}", tuple(rows)
+    return "", ()
+
+
+def _names(word: str, table: str) -> bool:
+    singulars = {table, table.removesuffix("s"), table.removesuffix("es")}
+    if table.endswith("ies"):
+        singulars.add(f"{table[:-3]}y")
+    return word in singulars
 
 
 def _spell(
@@ -106,7 +173,7 @@ def _prefix(uses: Iterable[TopicUse], separator: str) -> str:
     """Return what topics begin with, from ``like 'room:%'``."""
     for use in uses:
         if use.index == 0 and isinstance(use.term, Const):
-            return use.term.values[0].partition(separator)[0].rstrip("%")
+            return use.term.values[0].partition(separator)[0].rstrip("%").lstrip("^")
     return "topic"
 
 
@@ -118,6 +185,9 @@ def _value(trial: Trial, user: User, term: Term, rows: list[StoredRow]) -> str |
     if isinstance(term, Col):
         stored = trial.population.owned_by(term.table, user.clan)
         mine = [row for row in stored if user.id in row.users] or list(stored)
+        stranger = trial.population.world.cast.persona("carol")
+        # What strangers may see by design says nothing about their topics.
+        mine.sort(key=lambda row: trial.decisions.may(stranger, "SELECT", row))
         for row in mine:
             if row.text(term.column):
                 rows.append(row)

@@ -15,6 +15,7 @@ from harness.policies.decisions import harmless_change, statement_settings
 from harness.policies.explaining import Branch, Explainer
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
+from harness.policies.private_tables import why_private, why_secret
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
 
@@ -104,7 +105,7 @@ def change_case(
 async def others_rows_are_not_read(trial: Trial) -> Judgement:
     """Nobody reads rows of a foreign clan, unless a policy means them to be public."""
     judgement = Judgement()
-    explainer = Explainer(trial.catalog, trial.mined, trial.ownership, trial.prober)
+    explainer = Explainer.of(trial)
     for relation in trial.tables():
         for persona in trial.outsiders:
             seen = [
@@ -116,12 +117,32 @@ async def others_rows_are_not_read(trial: Trial) -> Judgement:
                 branches = await explainer.true_branches(
                     persona, relation, row, "SELECT"
                 )
-                if branches and not any(branch.by_design for branch in branches):
+                if not branches:
+                    continue
+                meant = [branch for branch in branches if branch.by_design]
+                why = _objection(trial, persona, relation, row, meant)
+                if why or not meant:
                     judgement.violations.append(
-                        _foreign_read(trial, persona, relation, row, branches)
+                        _foreign_read(trial, persona, relation, row, branches, why)
                     )
                     break
     return judgement
+
+
+def _objection(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    row: StoredRow,
+    meant: list[Branch],
+) -> str:
+    """Say why rows should stay private although branches let them out on purpose."""
+    if not meant:
+        return ""
+    secret = why_secret(trial, persona, relation)
+    if secret or any(branch.selective for branch in meant):
+        return secret
+    return why_private(trial, persona, relation, row)
 
 
 def _foreign_read(
@@ -130,9 +151,11 @@ def _foreign_read(
     relation: Relation,
     row: StoredRow,
     branches: list[Branch],
+    why: str,
 ) -> Violation:
     branch = branches[0]
     broken = next((a for a in branch.atoms if not a.by_design), branch.atoms[0])
+    reason = f"{relation.name} {why}" if why else broken.reason
     return Violation(
         check="others_rows_are_not_read",
         where=f'{relation.name} policy "{branch.policy.name}"',
@@ -148,7 +171,7 @@ def _foreign_read(
             rows=(row,),
         ),
         severity="critical",
-        note=f"let through by: {broken.sql} ({broken.reason})",
+        note=f"let through by: {broken.sql} ({reason})",
         hint=f'make the policy "{branch.policy.name}" ask for the caller',
         rank=rank(persona),
     )

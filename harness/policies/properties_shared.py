@@ -36,7 +36,7 @@ PLAIN_CALLERS = ("anon", "carol", "bob")
 async def shared_rows_are_kept_by_their_keepers(trial: Trial) -> Judgement:
     """Nobody changes or deletes shared rows who could not have made one."""
     judgement = Judgement()
-    explainer = Explainer(trial.catalog, trial.mined, trial.ownership, trial.prober)
+    explainer = Explainer.of(trial)
     for relation in trial.tables():
         shared = trial.population.owned_by(relation.name, "")
         if relation.name == OBJECTS or not shared:

@@ -11,11 +11,17 @@ from harness.policies.candidates import (
 )
 from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.decisions import row_filter, statement_settings
+from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.sights import concerns_others, is_hidden, own_place
+from harness.policies.sights import (
+    concerns_others,
+    is_hidden,
+    is_open_to_visitors,
+    own_place,
+)
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
@@ -71,8 +77,13 @@ async def _is_harmless(
     row, changes = move.row, move.changes
     owned = trial.ownership.of(relation.name)
     if any(column in owned.owners for column in changes):
-        return row.clan == persona.clan and _manages(trial, relation, row, changes)
+        scoped = persona.user is not None and persona.user.scoped
+        return row.clan == persona.clan and (
+            scoped or _manages(trial, persona, relation, row, changes)
+        )
     hidden = [p for p in owned.parents if set(p.columns) <= set(changes)]
+    if _visits(trial, persona, relation, move, hidden):
+        return True
     if row.clan != persona.clan or not (hidden or set(changes) & {*owned.tenants}):
         return False
     moved = {c.name: row.text(c.name) for c in relation.columns if not c.generated}
@@ -82,28 +93,78 @@ async def _is_harmless(
     )
 
 
+def _visits(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    move: Move,
+    hidden: list[Parent],
+) -> bool:
+    """Say whether an own row moves, in its owner's sight, under what is open to all.
+
+    A review of a listing may be moved to another listing, though that one is a draft.
+    """
+    owners = trial.ownership.of(relation.name).owners
+    mine = any(move.row.text(column) == persona.sub for column in owners)
+    return (
+        mine
+        and not move.blind
+        and bool(hidden)
+        and all(is_open_to_visitors(trial, parent) for parent in hidden)
+    )
+
+
 def _manages(
-    trial: Trial, relation: Relation, row: StoredRow, changes: Mapping[str, str | None]
+    trial: Trial,
+    mover: Persona,
+    relation: Relation,
+    row: StoredRow,
+    changes: Mapping[str, str | None],
 ) -> bool:
     """Say whether the right to change the row comes from elsewhere than owning it.
 
-    It does if somebody who does not own it may change it too, or if somebody else owns
-    a row like this one, sees it, and may not change it.
+    It does if somebody who does not own it may change it too, if the mover may change
+    another's row beside it, or if somebody else owns a row like this one, sees it, and
+    may not change it.
     """
     plain = [p for p in trial.personas if p.kind == "plain" and p.sub]
     shared = any(
         row.text(column) != persona.sub and trial.decisions.may(persona, "UPDATE", row)
         for persona in plain
         for column in changes
+    ) or any(
+        trial.decisions.may(mover, "UPDATE", beside)
+        for beside in trial.population.owned_by(relation.name, mover.clan)
+        if all(beside.text(column) != mover.sub for column in changes)
+        and _same_place(trial, relation, row, beside)
+    )
+    # Who may change nothing but their own has the right from owning it, though some
+    # owners (banned ones, say) have lost it.
+    manages = any(
+        trial.decisions.may(mover, "UPDATE", beside)
+        for beside in trial.population.of(relation.name)
+        if all(beside.text(column) != mover.sub for column in changes)
     )
     return shared or any(
-        other.text(column) == persona.sub
+        manages
+        and other.text(column) == persona.sub
         and trial.decisions.may(persona, "SELECT", other)
         and not trial.decisions.may(persona, "UPDATE", other)
         for other in trial.population.of(relation.name)
         if _alike(trial, relation, row, other)
         for persona in plain
         for column in changes
+    )
+
+
+def _same_place(
+    trial: Trial, relation: Relation, row: StoredRow, other: StoredRow
+) -> bool:
+    """Say whether two rows hang on the same parents and tenants, if on any."""
+    owned = trial.ownership.of(relation.name)
+    places = {c for parent in owned.parents for c in parent.columns} | {*owned.tenants}
+    return bool(places) and all(
+        row.values.get(name) == other.values.get(name) for name in places
     )
 
 
@@ -136,7 +197,8 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
     owned = trial.ownership.of(relation.name)
     foreign = trial.foreign_rows(persona, relation.name)
     for row in _own_rows(trial, persona, relation):
-        for column in owned.owners:
+        # The Storage API says itself who owns an object.
+        for column in () if relation.name == OBJECTS else owned.owners:
             victims = [next((v for r in foreign if (v := r.text(column))), None)]
             # Somebody without any row, for columns that are unique.
             victims.append(trial.population.world.cast.persona("carol").sub)
@@ -180,7 +242,7 @@ def _moved_objects(
 def _takings(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]:
     owned = trial.ownership.of(relation.name)
     for row in trial.foreign_rows(persona, relation.name)[:MAX_OWN_ROWS]:
-        for column in owned.owners:
+        for column in () if relation.name == OBJECTS else owned.owners:
             if _changeable(relation, persona, column):
                 yield Move(row, {column: persona.sub}, f"take rows of {relation.name}")
         if relation.name == OBJECTS:

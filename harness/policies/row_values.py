@@ -46,7 +46,7 @@ class RowFiller:
         owned = self.ownership.of(relation.name)
         values: dict[str, str | None] = {}
         for column in relation.columns:
-            name = column.name
+            name, col = column.name, Col(relation.name, column.name)
             if column.generated:
                 continue
             if name in variant and (variant[name] is None or not _is_key(owned, name)):
@@ -61,11 +61,17 @@ class RowFiller:
                 column.name in relation.primary_key
                 or column.identity
                 or not column.default
+                or (column.base_type in ("json", "jsonb") and not self._is_read(col))
             ):
                 values[name] = self.values.fresh(relation, column)
         self._attributes(relation, user, values)
         self._differ(relation, values)
         return values
+
+    def _is_read(self, column: Col) -> bool:
+        """Say whether policies, checks or helpers look into a document."""
+        read = {*self.mined.constants, *self.mined.policy_columns}
+        return any((c.table, c.column) == (column.table, column.column) for c in read)
 
     def _differ(self, relation: Relation, values: dict[str, str | None]) -> None:
         """Give columns that must differ from row to row a value not used yet."""

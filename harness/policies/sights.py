@@ -16,6 +16,7 @@ from harness.policies.values import literal
 __all__ = [
     "concerns_others",
     "is_hidden",
+    "is_open_to_visitors",
     "own_place",
 ]
 
@@ -33,6 +34,16 @@ def is_hidden(
             foreign = bool(row.clan) and row.clan != persona.clan
             return foreign and not trial.decisions.may(persona, "SELECT", row)
     return False
+
+
+def is_open_to_visitors(trial: Trial, parent: Parent) -> bool:
+    """Say whether a table shows strangers some of its rows (live ones, open ones)."""
+    visitors = [p for p in trial.personas if p.kind == "plain"]
+    return any(
+        trial.decisions.may(visitor, "SELECT", row)
+        for visitor in visitors
+        for row in trial.foreign_rows(visitor, parent.target)
+    )
 
 
 async def concerns_others(
@@ -111,8 +122,13 @@ async def _sights(
 def _own_parent(
     trial: Trial, persona: Persona, parent: Parent
 ) -> dict[str, str | None]:
-    """Return the key of a parent of the persona's own, or of none."""
-    for row in trial.population.owned_by(parent.target, persona.clan or "?"):
+    """Return the key of a parent of the persona's own, a closed one if there is any."""
+    stranger = trial.population.world.cast.persona("carol")
+    own = sorted(
+        trial.population.owned_by(parent.target, persona.clan or "?"),
+        key=lambda row: trial.decisions.may(stranger, "SELECT", row),
+    )
+    for row in own:
         pairs = zip(parent.columns, parent.target_columns, strict=True)
         return {column: row.text(target) for column, target in pairs}
     return dict.fromkeys(parent.columns)

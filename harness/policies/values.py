@@ -87,6 +87,15 @@ SHAPES: dict[str, tuple[str, ...]] = {
 }
 
 
+def _room(kind: str) -> int:
+    """Return what whole numbers of a ``numeric(p, s)`` must stay below."""
+    sized = re.search(r"\((\d+),\s*(-?\d+)\)|\((\d+)\)", kind)
+    if sized is None:
+        return 10**9
+    digits = int(sized[3]) if sized[3] else int(sized[1]) - int(sized[2])
+    return int(10 ** max(digits, 0))
+
+
 def literal(value: str | None) -> str:
     """Return ``value`` as an SQL literal of unknown type."""
     if value is None:
@@ -145,7 +154,7 @@ class Values:
                 1000 + self.drawn if kind == "smallint" else 700_000 + self.drawn
             )
         if kind in NUMBER_TYPES:
-            return str(700_000 + self.drawn)
+            return str((700_000 + self.drawn) % _room(column.type))
         if kind in TEXT_TYPES:
             return self._text(relation, column)
         if kind.startswith("timestamp"):
@@ -213,7 +222,9 @@ class Values:
             return [*column.labels, *found]
         kind = column.base_type
         if kind in NUMBER_TYPES:
-            found = [*_numbers(mentioned), *found]
+            room = _room(column.type)
+            numbers = [n for n in _numbers(mentioned) if abs(float(n)) < room]
+            found = [*numbers, *found]
         elif kind in TEXT_TYPES:
             found = [*self._texts(col, mentioned), *found]
         elif kind.startswith("timestamp"):

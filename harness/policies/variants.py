@@ -18,7 +18,7 @@ from harness.db.address import Connection
 from harness.db.catalog import Catalog, Column, Name, Relation
 from harness.policies.comparisons import Col
 from harness.policies.mining import Mined, domain_condition
-from harness.policies.ownership import Ownership
+from harness.policies.ownership import Ownership, Part
 from harness.policies.values import FUTURE, PAST, SHAPES, Values, literal
 
 __all__ = ["Variants", "solve_variants"]
@@ -93,14 +93,31 @@ class _Solver:
             column.name: found
             for column in self.relation.columns
             if not column.generated
-            and not self._is_key(column.name)
-            and (found := self._dimension(column))
+            and (
+                found := self._unlinked(column)
+                if self._is_key(column.name)
+                else self._dimension(column)
+            )
         }
 
     def _is_key(self, name: str) -> bool:
         owned = self.ownership.of(self.relation.name)
         keys = {column for parent in owned.parents for column in parent.columns}
         return name in keys or name in owned.tenants or name in owned.user_names
+
+    def _unlinked(self, column: Column) -> list[str | None]:
+        """Return "none" and "some" for a link that policies want to be missing.
+
+        Who owns a row, or which tenant, is never left out.
+        """
+        owned = self.ownership.of(self.relation.name)
+        deciding = {*owned.tenants} | {
+            user.column for user in owned.users if user.part is not Part.REFERENCE
+        }
+        tested = Col(self.relation.name, column.name) in self.mined.null_tests
+        if not tested or column.not_null or column.name in deciding:
+            return []
+        return [None, self.values.fresh(self.relation, column)]
 
     def _dimension(self, column: Column) -> list[str | None]:
         col = Col(self.relation.name, column.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 
 from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.clan_claims import cast_with_claims
@@ -394,6 +395,10 @@ class _Planner:
                 r for r in rows if (user.id in self.whose.get(r.number, ())) == mine
             ]
             rows = chosen or rows
+            if rows[0].clan:
+                # From all over the list: neighbours hang on the same row above.
+                place = (turn + user.membership) * _stride(len(rows))
+                return rows[place % len(rows)]
         return rows[turn % len(rows)]
 
     # -- rows ----------------------------------------------------------------------
@@ -438,6 +443,14 @@ class _Planner:
         for name, key in keys:
             self.keys_used[relation.name, name].add(key)
         return True
+
+
+def _stride(count: int) -> int:
+    """Return a step, about a third of ``count``, that reaches every place."""
+    step = max(1, count // 3)
+    while gcd(step, count) > 1:
+        step += 1
+    return step
 
 
 def _agrees(row: Row, parent: Parent, chosen: Mapping[str, str | None]) -> bool:

@@ -1,0 +1,96 @@
+"""Evidence that rows are not meant for everybody, although a condition lets them out.
+
+``using (true)`` is right for articles and wrong for invoices.  A table is taken for
+private if it holds secrets or bank data, if its name says what nobody publishes, or if
+it hangs on rows of which a stranger sees none.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harness.db.catalog import Relation
+from harness.policies.comparisons import UID
+from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
+from harness.policies.storage_paths import OBJECTS
+from harness.policies.trial import Trial
+from harness.policies.values import TEXT_TYPES
+
+__all__ = ["why_private", "why_secret"]
+
+SECRET_COLUMN = re.compile(
+    r"(^|_)(token|secret|password|passwd|passcode|pwd|api_?key|private_key|access_key|"
+    r"key_hash|otp|totp|iban|ssn|card_number|recovery|(invite|invitation|join|access|"
+    r"verification|reset|login|magic|auth)_code)s?(_hash|_digest|_encrypted)?$"
+)
+PRIVATE_COLUMN = re.compile(
+    r"(^|_)(balance|salary|wage|income|diagnos[ie]s|tax_id|date_of_birth|birth_?date|"
+    r"passport|medical|allerg(y|ies)|account_number)s?(_|$)"
+)
+PRIVATE_TABLE = re.compile(
+    r"(^|_)(private|direct_messages?|dms?|inbox|inboxes|notifications?|invoices?|"
+    r"payments?|payouts?|wallets?|transactions?|transfers?|orders?|carts?|secrets?|"
+    r"credentials?|tokens?|api_?keys?|medical|patients?|prescriptions?|diagnos[ei]s|"
+    r"health|salar(y|ies)|payroll|bank|billing|invites?|invitations?|drafts?|"
+    r"preferences|push_subscriptions?|passwords?|audits?|audit_logs?|journals?|"
+    r"diar(y|ies))(_|$)"
+)
+
+
+def why_secret(trial: Trial, persona: Persona, relation: Relation) -> str:
+    """Say which secret the rows show ``persona``, whatever state they are in."""
+    return next(
+        (
+            f"shows the secret {column.name}"
+            for column in relation.columns
+            if SECRET_COLUMN.search(column.name)
+            and column.base_type in (*TEXT_TYPES, "uuid", "bytea")
+            and relation.may(persona.role, "SELECT", column.name)
+        ),
+        "",
+    )
+
+
+def why_private(
+    trial: Trial, persona: Persona, relation: Relation, row: StoredRow
+) -> str:
+    """Say why rows that nothing selects should not be open to ``persona``."""
+    column = next(
+        (c.name for c in relation.columns if PRIVATE_COLUMN.search(c.name)), ""
+    )
+    if column:
+        return f"holds {column}"
+    if relation.name == OBJECTS and _kept_apart(trial, relation, row):
+        return "has folders of their own in this private bucket"
+    if PRIVATE_TABLE.search(relation.name.name):
+        return "is private by its name"
+    hidden = _hidden_parent(trial, persona, relation)
+    return f"hangs on {hidden}, of which they see nothing" if hidden else ""
+
+
+def _kept_apart(trial: Trial, relation: Relation, row: StoredRow) -> bool:
+    """Say whether a private bucket takes files only into the folders they belong to."""
+    bucket = row.text("bucket_id")
+    private = any(b.id == bucket and not b.public for b in trial.catalog.buckets)
+    return private and any(
+        bucket in use.buckets and use.command == "INSERT" and use.term != UID
+        for use in trial.mined.folders
+    )
+
+
+def _hidden_parent(trial: Trial, persona: Persona, relation: Relation) -> str:
+    """Return the parent of rows whose every parent is out of the persona's sight."""
+    owned = trial.ownership.of(relation.name)
+    foreign = {
+        parent.target: trial.foreign_rows(persona, parent.target)
+        for parent in owned.parents
+        if parent.target != relation.name
+    }
+    rooted = {target: rows for target, rows in foreign.items() if rows}
+    seen = any(
+        trial.decisions.may(persona, "SELECT", row)
+        for rows in rooted.values()
+        for row in rows
+    )
+    return "" if seen or not rooted else str(next(iter(rooted)))

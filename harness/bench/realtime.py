@@ -23,7 +23,7 @@ from harness.bench.registry.measure import ROUNDS, measure
 from harness.bench.registry.result import BenchResult
 from harness.bench.sender_processes import Senders, open_senders
 from harness.db.address import DatabaseAddress
-from harness.load.cpu import CpuMeter, CpuUse
+from harness.load.cpu import CpuMeter, CpuUse, process_tree, tree_cpu_s
 from harness.load.histogram import LatencyHistogram
 from harness.load.target import Target
 from harness.protocols.pgoutput import Relation
@@ -138,6 +138,8 @@ async def _fan_out(
     async with joined_members(target, subscribers, tally.add) as members:
         senders = members[:IN_FLIGHT]
         rounds = DELIVERIES // (subscribers * IN_FLIGHT)
+        workers = _workers(target)
+        used_s, worked_s = tree_cpu_s(target.server_pids), tree_cpu_s(workers)
 
         async def action() -> int:
             began = tally.count
@@ -148,7 +150,7 @@ async def _fan_out(
                 await tally.reach(began + number * IN_FLIGHT * (subscribers - 1))
             return rounds * IN_FLIGHT * (subscribers - 1)
 
-        return await measure(
+        result = await measure(
             target,
             name=NAME,
             operation=f"delivery to {subscribers:,}, {IN_FLIGHT} broadcasts in flight",
@@ -157,6 +159,21 @@ async def _fan_out(
             goal=f"at most {goal_us:g} us of server CPU" if goal_us else "",
             met=(lambda r: r.server_cpu_us_per_op <= goal_us) if goal_us else None,
         )
+        if not workers:
+            return result
+        used_s = tree_cpu_s(target.server_pids) - used_s
+        share = (tree_cpu_s(workers) - worked_s) / used_s
+        note = f"{share:.0%} of the server's CPU is that of its {len(workers)} workers"
+        return replace(result, note=note)
+
+
+def _workers(target: Target) -> list[int]:
+    """Return the processes that write in the server's place."""
+    return [
+        process
+        for process in process_tree(target.server_pids)
+        if process not in target.server_pids
+    ]
 
 
 async def _paced(target: Target, subscribers: int, *, reference: str) -> BenchResult:

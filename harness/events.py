@@ -9,6 +9,7 @@ verdict other than ``pass``.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,6 +28,7 @@ __all__ = [
     "LoadStepFinished",
     "PhaseFinished",
     "PhaseStarted",
+    "Probe",
     "Progress",
     "RequirementShown",
     "RunFinished",
@@ -41,6 +43,7 @@ __all__ = [
 
 Verdict = Literal["pass", "fail", "unknown"]
 Outcome = Literal["passed", "failed", "skipped", "errored"]
+ProbeKind = Literal["affects", "spares", "succeeds", "raises", "returns", "observed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +130,31 @@ class CheckFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A case for the probe in the database, and the outcome that shows the fault.
+
+    ``setup`` runs as superuser, ``commands`` and then ``fetch`` as ``role`` with
+    ``claims`` and ``settings``, ``observe`` as superuser again.  ``kind`` and ``text``
+    are an Expectation's of :mod:`harness.policies.cases`.  ``repaired`` is the function
+    for which something missing had to be made up before the fault showed.
+    """
+
+    setup: tuple[str, ...] = ()
+    role: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    fetch: str = ""
+    observe: str = ""
+    kind: ProbeKind = "succeeds"
+    text: str = ""
+    says: str = ""
+    repaired: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """The smallest case that shows a finding, in three notations."""
+    """The smallest case that shows a finding, in three notations and as a probe."""
 
     sql: str = ""
     curl: str = ""
@@ -136,13 +162,15 @@ class Witness:
     rows: int = 0
     identities: int = 0
     statements: int = 0
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding(Event):
     """A wrong answer of the system under test.
 
-    ``check`` names what is defended, ``where`` is ``file:line`` or an object name.
+    ``check`` names what is defended, ``where`` is ``file:line`` or an object name;
+    ``schema`` names the folders that were applied.
     """
 
     phase: str
@@ -155,6 +183,19 @@ class Finding(Event):
     repeat: str = ""
     witness: Witness | None = None
     requirements: tuple[str, ...] = ()
+    schema: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits: the same fault by the same case has the same."""
+        sql = self.witness.sql if self.witness else ""
+        told = "\0".join((self.check, self.message, sql))
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether ``harness replay`` can run its case again."""
+        return self.witness is not None and self.witness.probe is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +308,11 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         RunFinished,
     )
 }
-_NESTED: Mapping[str, type[Any]] = {"witness": Witness, "latency": LatencySummary}
+_NESTED: Mapping[str, type[Any]] = {
+    "witness": Witness,
+    "probe": Probe,
+    "latency": LatencySummary,
+}
 
 
 def encode_event(event: Event) -> bytes:
@@ -289,7 +334,7 @@ def decode_event(line: bytes) -> Event:
 
 def _revive(key: str, value: Any) -> Any:
     if key in _NESTED and value is not None:
-        return _NESTED[key](**value)
+        return _NESTED[key](**{name: _revive(name, v) for name, v in value.items()})
     if isinstance(value, list):
         return tuple(tuple(v) if isinstance(v, list) else v for v in value)
     return value

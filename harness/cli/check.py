@@ -11,6 +11,8 @@ from harness.cli.running import run_async
 from harness.clock import fresh_seed
 from harness.config import Config, did_you_mean
 from harness.errors import UsageError
+from harness.events import Event, Finding
+from harness.policies.promoting import promote as write_tests
 from harness.resources import sql_root
 from harness.runner.schemas import SchemaUnderTest, schema_under_test
 from harness.runner.system import check_policies
@@ -25,6 +27,7 @@ Examples:
   harness check sql/climber/draft       exit code 1: it has faults
   harness check postgresql://postgres:postgres@127.0.0.1:54322/postgres
   harness check sql/climber --rules sql/climber/rules.toml --seed 7
+  harness check ./my-app --promote supabase/tests    findings as tests to keep
 """
 
 
@@ -37,6 +40,11 @@ Examples:
 )
 @click.option("--seed", type=click.IntRange(0), help="Repeat a check exactly.")
 @click.option("--budget", type=float, help="Seconds a property may take.")
+@click.option(
+    "--promote",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for findings as tests to keep: pgTAP and pytest.",
+)
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
@@ -47,6 +55,7 @@ def command(
     rules: Path | None,
     seed: int | None,
     budget: float | None,
+    promote: Path | None,
     reports: Path | None,
     as_json: bool,
     verbose: bool,
@@ -60,8 +69,12 @@ def command(
     wanted = [_find(name) for name in schemas]
 
     async def examine(run: ReportedRun) -> None:
+        found: list[Finding] = []
         for schema in wanted:
-            await _check(run, schema, rules or schema.rules, changed)
+            found += await _check(run, schema, rules or schema.rules, changed)
+        if promote is not None:
+            written = write_tests(found, promote)
+            click.echo(f"{len(written)} test files in {promote}", err=True)
 
     return run_async(
         run_reported(
@@ -77,7 +90,15 @@ def command(
 
 async def _check(
     run: ReportedRun, schema: SchemaUnderTest, rules: Path | None, config: Config
-) -> None:
+) -> list[Finding]:
+    """Judge one schema; returns what was found."""
+    found: list[Finding] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Finding):
+            found.append(event)
+        run.session.emit(event)
+
     with run.session.phase("policies", f"{schema.name}: policies") as summarise:
         database = await schema.make(run.stack)
         summary = await check_policies(
@@ -85,10 +106,11 @@ async def _check(
             rules=rules,
             config=config,
             seed=run.session.seed,
-            emit=run.session.emit,
+            emit=emit,
             sources=[s for s in await schema.sources() if isinstance(s, Path)],
         )
         summarise(f"{schema.name}: {summary}")
+    return found
 
 
 def _find(name: str) -> SchemaUnderTest:

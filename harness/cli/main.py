@@ -25,6 +25,7 @@ COMMANDS = {
     "down": "Stop running stacks.",
     "run": "Run systems: schema, policies, flows, load, verdict.",
     "check": "Prove by execution who can do what in a schema.",
+    "replay": "Run the case of an earlier finding once more.",
     "diff": "Compare what two schema versions allow.",
     "mutate": "Score a policy suite by the faults it notices.",
     "load": "Put a running or fresh stack under realtime load.",

@@ -48,16 +48,21 @@ def _extract(ref: str, path: str, folder: Path) -> None:
         "--verify",
         "--quiet",
         f"{ref}^{{commit}}",
-        failure=f"no ref {ref!r}",
+        failure=f"no ref {ref!r} in the git repository here",
+        hint="git branch --all and git tag list the refs",
     )
     archive = _git(
-        "archive", "--format=tar", tree, failure=f"no folder {path!r} in {ref}"
+        "archive",
+        "--format=tar",
+        tree,
+        failure=f"no folder {path!r} in {ref}",
+        hint=f"paths count from the current folder: git ls-tree {ref}",
     )
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
 
 
-def _git(*arguments: str, failure: str) -> bytes:
+def _git(*arguments: str, failure: str, hint: str) -> bytes:
     try:
         done = subprocess.run(
             ["git", *arguments], capture_output=True, check=False, timeout=GIT_TIMEOUT_S
@@ -66,5 +71,6 @@ def _git(*arguments: str, failure: str) -> bytes:
         raise UsageError("git is not installed, which reads REF:PATH") from exc
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(failure, hint=told[0] if told else "")
+        outside = told and "not a git repository" in told[0]
+        raise UsageError(failure, hint=told[0] if outside else hint)
     return done.stdout

@@ -6,6 +6,7 @@ expectation is the *wrong* outcome: it holds when the fault is shown.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,7 +16,7 @@ from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, insert_statement
 from harness.policies.probing import Answer
 
-__all__ = ["Case", "Expectation", "Severity", "Step", "Violation"]
+__all__ = ["Case", "Expectation", "Severity", "Step", "Violation", "json_inside"]
 
 Severity = Literal["critical", "high", "medium", "low", "note"]
 Action = Literal["select", "insert", "update", "delete", "call", "sql"]
@@ -68,10 +69,17 @@ class Expectation:
         if self.kind == "affects":
             return bool(answer.counts) and answer.counts[-1] > 0
         if self.kind == "returns":
-            return self.text in str(answer.fetched)
+            return json_inside(self.text) in json.dumps(
+                answer.fetched, ensure_ascii=False
+            )
         if self.kind == "observed":
             return answer.seen is True
         return True
+
+
+def json_inside(text: str) -> str:
+    """Return ``text`` as it stands inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

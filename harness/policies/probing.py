@@ -26,6 +26,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "Prober",
+    "answer_of",
     "install_probes",
 ]
 
@@ -218,9 +219,8 @@ language sql as $$
                  + pg_stat_get_xact_tuples_updated(c.oid)
                  + pg_stat_get_xact_tuples_deleted(c.oid) as written
             from pg_class c
-            join pg_namespace n on n.oid = c.relnamespace
-           where c.relkind = 'r'
-             and n.nspname !~ '^pg_' and n.nspname <> 'information_schema') t
+           -- PostgreSQL's own tables have the oids below.
+           where c.relkind = 'r' and c.oid >= 16384 and c.relpersistence <> 't') t
    where t.written > 0
 $$;
 
@@ -361,7 +361,8 @@ class Prober:
         query = "select harness_probe.attempt($1::text::jsonb)"
         payload = orjson.dumps(attempt.payload()).decode()
         try:
-            return _answer(orjson.loads(await self.connection.fetchval(query, payload)))
+            found = await self.connection.fetchval(query, payload)
+            return answer_of(orjson.loads(found))
         except asyncpg.PostgresError as exc:
             # What PL/pgSQL cannot catch: a timeout, or a fault of its own.
             return Answer(sqlstate=exc.sqlstate or "XX000", message=str(exc))
@@ -378,7 +379,7 @@ class Prober:
             # One of them could not be contained: run them one by one.
             return [await self.attempt(attempt) for attempt in attempts]
         self.decisions += len(attempts)
-        return [_answer(answer) for answer in orjson.loads(found)]
+        return [answer_of(answer) for answer in orjson.loads(found)]
 
     async def attempt_each(
         self,
@@ -457,7 +458,7 @@ class Prober:
             await self.connection.execute("deallocate all")
             return None
         self.decisions += len(payload["commands"])
-        return [_answer(answer) for answer in orjson.loads(found)]
+        return [answer_of(answer) for answer in orjson.loads(found)]
 
 
 def persona_settings(persona: Persona) -> dict[str, str]:
@@ -465,7 +466,8 @@ def persona_settings(persona: Persona) -> dict[str, str]:
     return claim_settings(persona.role, persona.claims)
 
 
-def _answer(found: Mapping[str, Any]) -> Answer:
+def answer_of(found: Mapping[str, Any]) -> Answer:
+    """Return what ``harness_probe.attempt`` told as an answer."""
     return Answer(
         counts=tuple(found.get("counts") or ()),
         fetched=found.get("fetched"),

@@ -152,7 +152,7 @@ def _empty_claim(called: Called) -> Violation:
         fault="claims success",
         message=f"{function.name} answers true and changes nothing",
         case=called.case(
-            Expectation(kind="returns", text="True", says="answers true, does nothing")
+            Expectation(kind="returns", text="true", says="answers true, does nothing")
         ),
         severity="medium",
         note=called.note(),

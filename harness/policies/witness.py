@@ -16,6 +16,7 @@ from harness.db.sessions import claim_settings
 from harness.events import Witness
 from harness.policies.cases import Case, Step
 from harness.policies.personas import Persona
+from harness.policies.replaying import probe_of
 from harness.policies.shrinking import ShrunkCase, setup_statements
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.values import literal
@@ -35,6 +36,7 @@ def write_witness(shrunk: ShrunkCase, catalog: Catalog) -> Witness:
         rows=len(shrunk.rows),
         identities=shrunk.identities,
         statements=len(shrunk.case.steps),
+        probe=probe_of(shrunk, catalog),
     )
 
 

@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.errors import ReportError
-from harness.events import Event, RunFinished, RunStarted, decode_event
+from harness.events import Event, Finding, RunFinished, RunStarted, decode_event
 
 __all__ = [
     "StoredRun",
     "create_run_folder",
+    "find_finding",
     "find_run",
     "list_runs",
     "read_events",
@@ -97,6 +98,23 @@ def find_run(root: Path, name: str | None = None) -> StoredRun:
     close = difflib.get_close_matches(name, [f.name for f in _folders(root)], n=1)
     hint = f"did you mean {close[0]}?" if close else "harness report --list shows all"
     raise ReportError(f"no run {name!r} in {root}", hint=hint)
+
+
+def find_finding(
+    root: Path, finding_id: str, run: str | None = None
+) -> tuple[StoredRun, Finding]:
+    """Return the finding whose id begins so, and its run: ``run``, or the latest.
+
+    Raises :class:`ReportError` when no run has one.
+    """
+    for stored in [find_run(root, run)] if run else list_runs(root):
+        for event in read_events(stored.folder):
+            if isinstance(event, Finding) and event.id.startswith(finding_id.lower()):
+                return stored, event
+    raise ReportError(
+        f"no finding {finding_id!r} in {run or f'the runs in {root}'}",
+        hint="the ids stand beside the findings of a report",
+    )
 
 
 def read_events(folder: Path) -> Iterator[Event]:

@@ -53,7 +53,7 @@ def summarise(run: RunModel) -> dict[str, Any]:
         "took_s": run.took_s,
         "checks": dict(run.outcomes),
         "decisions": run.decisions,
-        "findings": [dataclasses.asdict(finding) for finding in run.findings],
+        "findings": [{"id": f.id, **dataclasses.asdict(f)} for f in run.findings],
         "undecided": [dataclasses.asdict(item) for item in run.undecided],
         "load": [_step(step) for step in run.steps],
         "requirements": dict(Counter(shown.outcome for shown in run.requirements)),

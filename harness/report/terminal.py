@@ -172,6 +172,8 @@ def _finding_lines(finding: Finding) -> list[Text]:
         lines.extend(_witness_lines(finding.witness))
     if finding.repeat:
         lines.append(_labelled("repeat:", finding.repeat, style="dim"))
+    if finding.is_replayable:
+        lines.append(_labelled("replay:", f"harness replay {finding.id}", style="dim"))
     return [*lines, Text()]
 
 

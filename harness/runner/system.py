@@ -199,7 +199,17 @@ async def check_policies(
     emit: Callable[[Event], None],
     sources: Sequence[Path] = (),
 ) -> str:
-    """Judge the schema in ``database`` by execution; returns one line of summary."""
+    """Judge the schema in ``database`` by execution; returns one line of summary.
+
+    ``sources`` are the files it was made from: findings tell them and their lines.
+    """
+    told = tuple(str(source) for source in sources)
+
+    def emit_with_source(event: Event) -> None:
+        if isinstance(event, Finding):
+            event = dataclasses.replace(event, schema=told)
+        emit(event)
+
     summary = await check_schema(
         database,
         rules=read_rules(rules) if rules else None,
@@ -208,7 +218,7 @@ async def check_policies(
             per_check_s=config.policy_budget_s,
             statement_timeout_ms=config.statement_timeout_ms,
         ),
-        emit=emit,
+        emit=emit_with_source,
         locate=Locations.of(sources).place,
     )
     return (

@@ -80,7 +80,11 @@ def _card(number: int, finding: Finding, *, is_open: bool) -> Html:
         _remark("Note", finding.note),
         _remark("Hint", finding.hint),
         _witness(number, finding.witness) if finding.witness else None,
-        _repeat(finding.repeat),
+        _repeat("Repeat it", finding.repeat),
+        _repeat(
+            "Run this case again",
+            f"harness replay {finding.id}" if finding.is_replayable else "",
+        ),
         class_=f"finding panel {finding.severity}",
         id=f"finding-{number}",
         open=is_open,
@@ -94,10 +98,10 @@ def _remark(label: str, text: str) -> Html | None:
     return tag("p", tag("b", label), text, class_="remark")
 
 
-def _repeat(command: str) -> Html | None:
+def _repeat(words: str, command: str) -> Html | None:
     if not command:
         return None
-    title = tag("h4", "Repeat it")
+    title = tag("h4", words)
     return tag("div", title, code_block(command, label="command"), class_="repeat")
 
 

@@ -193,7 +193,9 @@ class _Run:
         for name, comparison in COMPARISONS:
             began_s, before = self.at(), _decided(pair)
             self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
-            groups = group_changes(await comparison(pair, decisions))
+            known = {group.key for group in self.groups}
+            found = group_changes(await comparison(pair, decisions))
+            groups = [group for group in found if group.key not in known]
             failing = await self._report(name, groups)
             failing += self._tell_undecided(name, pair.undecided)
             self.groups += groups

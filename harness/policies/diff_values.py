@@ -164,8 +164,11 @@ def values_of_all_rows(
 ) -> Iterator[tuple[Column, str]]:
     """Yield new values, as SQL, to which all rows are set at once.
 
-    Without WHERE, no SELECT policy has a say about what is reached.
+    Only for tables that policies look things up in: elsewhere a row on its own tells
+    as much (:func:`lone_values`).
     """
+    if relation.name not in pair.mined.helper_tables:
+        return
     keys = pair.union.relations[relation.name].unique_keys
     unique = {key.columns[-1] for key in keys if key.columns}
     for column in _deciding(pair, persona, relation):

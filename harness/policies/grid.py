@@ -66,6 +66,7 @@ begin
           loop
             perform set_config(entry.key, entry.value, true);
           end loop;
+          perform set_config('role', speaker ->> 'role', true);
           for item in select jsonb_array_elements(speaker -> 'items') loop
             state := null;
             fetched := null;
@@ -73,13 +74,19 @@ begin
             affected := null;
             begin
               if item ? 'mark' then
+                perform set_config('role', 'none', true);
                 perform harness_probe.mark();
+                perform set_config('role', speaker ->> 'role', true);
               end if;
-              perform set_config('role', speaker ->> 'role', true);
-              for command in select jsonb_array_elements_text(item -> 'commands') loop
-                execute command;
+              if item ? 'before' then
+                for command in select jsonb_array_elements_text(item -> 'before') loop
+                  execute command;
+                end loop;
+              end if;
+              if item ? 'command' then
+                execute item ->> 'command';
                 get diagnostics affected = row_count;
-              end loop;
+              end if;
               if item ? 'fetch' then
                 execute item ->> 'fetch' into fetched;
               end if;
@@ -300,7 +307,11 @@ class _Plan:
         if ask.shape in self.names:
             listed = f"({', '.join(ask.arguments)})" if ask.arguments else ""
             commands[-1] = f"execute {self.names[ask.shape]}{listed}"
-        item: dict[str, Any] = {"commands": commands}
+        item: dict[str, Any] = {}
+        if commands[:-1]:
+            item["before"] = commands[:-1]
+        if commands:
+            item["command"] = commands[-1]
         if ask.fetch:
             item["fetch"] = self._named(ask.fetch)
         if ask.observe:

@@ -135,6 +135,10 @@ class Pipeline:
             self._names.append(None)
         self._prepared.clear()
 
+    def loop_time_s(self) -> float:
+        """Return the time by the clock of the connection's loop."""
+        return self._loop.time()
+
     @property
     def in_transaction(self) -> bool:
         """Whether a ``BEGIN`` is still open, failed or not."""
@@ -318,10 +322,11 @@ class PipelinePool:
         if pipeline.lost:
             self._size -= 1
         else:
-            now = asyncio.get_running_loop().time()
-            self._idle.append((pipeline, now))
-            self._schedule_reaper()
-        self._wake_next()
+            self._idle.append((pipeline, pipeline.loop_time_s()))
+            if self._reaper is None:
+                self._schedule_reaper()
+        if self._waiting:
+            self._wake_next()
 
     def drop_idle(self) -> None:
         """Close the connections that nobody uses: the server has lost them too."""
@@ -376,9 +381,8 @@ class PipelinePool:
                 return
 
     def _schedule_reaper(self) -> None:
-        if self._reaper is None:
-            loop = asyncio.get_running_loop()
-            self._reaper = loop.call_later(self._idle_s, self._reap)
+        loop = asyncio.get_running_loop()
+        self._reaper = loop.call_later(self._idle_s, self._reap)
 
     def _reap(self) -> None:
         self._reaper = None

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 __all__ = ["AccessLog"]
+
+
+LINE = orjson.OPT_APPEND_NEWLINE
 
 
 class AccessLog:
@@ -46,7 +50,11 @@ class AccessLog:
 
 def _line(record: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(record, default=_text, option=LINE)
     except orjson.JSONEncodeError:
         # A header may hold bytes that are no UTF-8; JSON can tell of them in escapes.
-        return json.dumps(record, default=str).encode() + b"\n"
+        return json.dumps(record, default=_text).encode() + b"\n"
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -72,6 +72,7 @@ class GatewayRequest(web.BaseRequest):
     request_id: str = ""
     answer_began: bool = False
     fields: Fields | None = None
+    service: str = "gateway"
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # aiohttp calls this just before the head is written, streamed answers included.
@@ -137,7 +138,7 @@ class Gateway:
         response = await self._answer(request, hosted, ref, path, inner)
         if self._log.enabled:
             took_ms = (self._clock.monotonic_s() - began_s) * 1000
-            self._record(request, response, hosted, path, inner, took_ms)
+            self._record(request, response, hosted, path, took_ms)
         return response
 
     async def _answer(
@@ -175,6 +176,7 @@ class Gateway:
             # Clients whose endpoint has no path (minio) reach S3 at the root.
             service, rest = "storage", f"/s3{path}"
         if service:
+            request.service = service
             _forward(request, hosted, path, rest)
             if service != "storage":  # which answers only once it wants the body
                 await _continue(request)
@@ -200,16 +202,15 @@ class Gateway:
         response: web.StreamResponse,
         hosted: HostedProject | None,
         path: str,
-        inner: str,
         took_ms: float,
     ) -> None:
         role, sub = _identity(request, hosted)
         self._log.write(
             {
-                "at": self._clock.now().isoformat(timespec="milliseconds"),
+                "at": self._clock.now(),
                 "request_id": request.request_id,
                 "project": hosted.project.ref if hosted else None,
-                "service": _route(inner)[0] or "gateway",
+                "service": request.service,
                 "method": request.method,
                 "path": path,
                 "status": response.status,

@@ -151,7 +151,7 @@ class ServedProject:
         if self.access_log.enabled:
             self.access_log.write(
                 {
-                    "at": self.clock.now().isoformat(timespec="milliseconds"),
+                    "at": self.clock.now(),
                     "project": self.ref,
                     "service": service,
                     "operation": operation,

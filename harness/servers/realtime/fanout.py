@@ -274,14 +274,19 @@ class Audience:
         shared = self._shared.get(serializer)
         if shared is None:
             shared = self._shared[serializer] = writers.group()
-        rest = [
-            channel
-            for channel in members
-            if channel in skipping
-            or channel.seen_ids is not None
-            or channel.socket.congested
-        ]
-        shared.send(map(_handed, members), map(_handed, rest), data)
+        rest: list[Channel] = []
+        given_up: list[Channel] = []
+        for channel in members:
+            if channel in skipping or channel.seen_ids is not None:
+                rest.append(channel)
+            elif channel.socket.congested:
+                # It waits with the others' copy, but is counted for this client.
+                if channel.socket.takes(len(data)):
+                    _handed(channel).expect(len(data))
+                else:
+                    given_up.append(channel)
+        left_out = map(_handed, (*rest, *given_up))
+        shared.send(map(_handed, members), left_out, data)
         return rest
 
     def _refuse_over_quota(self, queue: list[tuple[Outgoing, Channel | None]]) -> bool:

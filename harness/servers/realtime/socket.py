@@ -161,16 +161,21 @@ class Socket(asyncio.Protocol):
 
     def send_congested(self, frames: bytes) -> None:
         """Queue for a client that does not keep up, or give it up."""
-        if self.closed:
-            return
-        waiting = self.transport.get_write_buffer_size() + len(frames)
-        if waiting <= self.service.settings.congested_bytes:
+        if self.takes(len(frames)):
             self.write(frames)
-            return
+
+    def takes(self, size: int) -> bool:
+        """Tell whether so much more may wait for the client; if not, give it up."""
+        if self.closed:
+            return False
+        waiting = self.transport.get_write_buffer_size() + size
+        if waiting <= self.service.settings.congested_bytes:
+            return True
         self.service.metrics.cut_clients += 1
         self.closed = True
         # Later, because whoever sends may be going through the audience of a bus.
         asyncio.get_running_loop().call_soon(self._cut)
+        return False
 
     def reply(self, message: Message, status: str, response: Any) -> None:
         """Answer one message."""

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from collections import deque
+from itertools import islice
 
 HEAD = struct.Struct("=BIII")  # command, connection or group, count, size
 EVENT = struct.Struct("=BIQ")  # event, connection, bytes that wait for it
@@ -30,18 +31,37 @@ HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 READ_BYTES = 1024 * 1024
 MAX_DESCRIPTORS = 64
+MAX_PARTS = 64  # of one write
+JOINED_BYTES = 64 * 1024  # to which small parts are joined; larger ones are shared
 LAST_WORDS_S = 0.25
 
 
 class Kept:
-    """What waits for one connection; ``told`` is what the service last heard of it."""
+    """What waits for one connection: parts that others may wait for as well.
 
-    __slots__ = ("closes", "data", "told")
+    ``told`` is the size that the service last heard of.
+    """
+
+    __slots__ = ("closes", "parts", "size", "told")
 
     def __init__(self) -> None:
-        self.data = bytearray()
+        self.parts: deque[memoryview] = deque()
+        self.size = 0
         self.told = 0
         self.closes = False
+
+    def keep(self, parts: list[bytes]) -> None:
+        """Add parts, without copying them."""
+        self.parts.extend(map(memoryview, parts))
+        self.size += sum(map(len, parts))
+
+    def take(self, sent: int) -> None:
+        """Take away the first ``sent`` bytes."""
+        self.size -= sent
+        while self.parts and sent >= len(self.parts[0]):
+            sent -= len(self.parts.popleft())
+        if sent:
+            self.parts[0] = self.parts[0][sent:]
 
 
 class Writer:
@@ -52,7 +72,7 @@ class Writer:
         self._selector = selectors.DefaultSelector()
         self._selector.register(commands, selectors.EVENT_READ)
         self._received: deque[int] = deque()
-        self._buffer = b""
+        self._buffer = bytearray()
         self._descriptors: dict[int, int] = {}
         self._kept: dict[int, Kept] = {}
         self._groups: dict[int, array.array[int]] = {}
@@ -92,7 +112,17 @@ class Writer:
         self._received.extend(descriptors)
         if not data:
             return False
-        data = self._buffer + data if self._buffer else data
+        self._buffer += data
+        with memoryview(self._buffer) as view:
+            done = self._obey_all(view)
+        del self._buffer[:done]
+        outgoing, self._outgoing = self._outgoing, {}
+        for number, parts in outgoing.items():
+            self._send(number, parts)
+        return True
+
+    def _obey_all(self, data: memoryview) -> int:
+        """Obey the commands that are whole; return where the rest begins."""
         start, end = 0, len(data)
         while end - start >= HEAD.size:
             command, number, count, size = HEAD.unpack_from(data, start)
@@ -101,13 +131,9 @@ class Writer:
             if end < content + size:
                 break
             start = content + size
-            numbers = array.array("I", data[body:content])
-            self._obey(command, number, numbers, data[content:start])
-        self._buffer = data[start:]
-        outgoing, self._outgoing = self._outgoing, {}
-        for number, parts in outgoing.items():
-            self._send(number, parts[0] if len(parts) == 1 else b"".join(parts))
-        return True
+            numbers = array.array("I", bytes(data[body:content]))
+            self._obey(command, number, numbers, bytes(data[content:start]))
+        return start
 
     def _obey(
         self, command: int, number: int, numbers: array.array[int], data: bytes
@@ -132,7 +158,7 @@ class Writer:
                 del self._groups[number]
         elif command == CLOSE:
             if number in outgoing:
-                self._send(number, b"".join(outgoing.pop(number)))
+                self._send(number, outgoing.pop(number))
             if number in self._kept:
                 self._kept[number].closes = True
             else:
@@ -142,45 +168,48 @@ class Writer:
 
     # Connections ----------------------------------------------------------------------
 
-    def _send(self, number: int, data: bytes) -> None:
+    def _send(self, number: int, parts: list[bytes]) -> None:
         descriptor = self._descriptors.get(number)
         if descriptor is None:
             return
+        if len(parts) > 1 and sum(map(len, parts)) <= JOINED_BYTES:
+            parts = [b"".join(parts)]
         kept = self._kept.get(number)
         if kept is None:
             try:
-                sent = os.write(descriptor, data)
+                sent = os.write(descriptor, parts[0])
             except BlockingIOError:
                 sent = 0
             except OSError:
                 self._drop(number)
                 return
-            if sent == len(data):
+            if sent == len(parts[0]) and len(parts) == 1:
                 return
             kept = self._kept[number] = Kept()
-            data = data[sent:]
             self._selector.register(descriptor, selectors.EVENT_WRITE, number)
-        kept.data += data
-        if not kept.told and len(kept.data) > HIGH_WATER_BYTES:
+            kept.keep(parts)
+            kept.take(sent)
+        else:
+            kept.keep(parts)
+        if not kept.told and kept.size > HIGH_WATER_BYTES:
             self._note(CONGESTED, number, kept)
 
     def _send_kept(self, number: int) -> None:
         kept, descriptor = self._kept[number], self._descriptors[number]
         try:
-            with memoryview(kept.data) as view:
-                sent = os.write(descriptor, view[:READ_BYTES])
+            sent = os.writev(descriptor, list(islice(kept.parts, MAX_PARTS)))
         except BlockingIOError:
             return
         except OSError:
             self._drop(number)
             return
-        del kept.data[:sent]
-        if kept.told and len(kept.data) < LOW_WATER_BYTES:
+        kept.take(sent)
+        if kept.told and kept.size < LOW_WATER_BYTES:
             self._note(DRAINED, number, kept)
             kept.told = 0
-        elif kept.told - len(kept.data) > HIGH_WATER_BYTES:
+        elif kept.told - kept.size > HIGH_WATER_BYTES:
             self._note(WAITING, number, kept)
-        if not kept.data:
+        if not kept.parts:
             self._selector.unregister(descriptor)
             del self._kept[number]
             if kept.closes:
@@ -203,7 +232,7 @@ class Writer:
     # Events ---------------------------------------------------------------------------
 
     def _note(self, event: int, number: int, kept: Kept) -> None:
-        kept.told = len(kept.data)
+        kept.told = kept.size
         self._events += EVENT.pack(event, number, kept.told)
 
     def _tell(self) -> None:

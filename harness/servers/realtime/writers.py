@@ -84,9 +84,13 @@ class HandedTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         """Send bytes after all that was sent before."""
-        if self._waiting:
-            self._waiting += len(data)
+        self.expect(len(data))
         self.writer.tell(wire.ONE, self.number, NOBODY, data)
+
+    def expect(self, size: int) -> None:
+        """Count what its writer gets for the client, if much waits for it already."""
+        if self._waiting:
+            self._waiting += size
 
     def close(self) -> None:
         """Close once everything was sent."""

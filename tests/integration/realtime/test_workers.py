@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from harness.config import Config
 from harness.errors import ConfigError
-from harness.load.cpu import process_tree
+from harness.load.cpu import process_tree, tree_rss_mib
 from harness.stack.embedded import EmbeddedStack
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
@@ -89,6 +89,35 @@ async def test_large_messages_cross_whole(shared: RealtimeServer) -> None:
             for number in range(3):
                 message = await wire.expect(event="broadcast")
                 assert message.payload == {"n": number, "x": text}
+
+
+async def test_what_waits_for_many_is_kept_once(serve: Serve) -> None:
+    server = await serve(workers=1, congested_bytes=64_000_000)
+    clients, messages, text = 16, 6, "x" * 2_500_000
+    async with AsyncExitStack() as stack:
+        sender, *others = await wires(stack, server, clients + 1)
+        transports: list[Any] = [wire.socket.transport for wire in others]
+        for transport in transports:
+            transport.pause_reading()
+        before = tree_rss_mib(processes(server))
+        for number in range(messages):
+            await sender.ask(TOPIC, "broadcast", {"n": number, "x": text})
+        await until(lambda: all(congested(server)[:clients]))
+        # The network took a part; copies of the rest would be several times as much.
+        grown_mib = tree_rss_mib(processes(server)) - before
+        for transport in transports[1:]:
+            transport.abort()
+        assert grown_mib < 60
+        transports[0].resume_reading()
+        for number in range(messages):
+            message = await others[0].expect(event="broadcast")
+            assert message.payload == {"n": number, "x": text}
+        await until(lambda: not any(congested(server)))
+
+
+def congested(server: RealtimeServer) -> list[bool]:
+    """Tell of each client whether much waits for it, those first."""
+    return sorted((s.congested for s in server.service.sockets), reverse=True)
 
 
 async def test_killed_writer_costs_its_own_connections(shared: RealtimeServer) -> None:

@@ -17,6 +17,7 @@ from harness.events import Finding
 from harness.policies.check import Budget
 from harness.policies.mutants import all_mutants, sampled
 from harness.policies.mutation_equivalence import open_observatory
+from harness.policies.mutation_in_place import InPlace
 from harness.policies.mutation_judging import CheckJudge
 from harness.policies.mutation_run import PHASE, Judge, MutationScore, judge_mutants
 from harness.policies.rules import RuleSet, read_rules
@@ -123,6 +124,9 @@ class MutationPlan:
                 session.seed,
                 statement_timeout_ms=self.config.statement_timeout_ms,
             ) as observatory:
+                if isinstance(judge, CheckJudge):
+                    judge.in_place = InPlace(observatory, self.rules)
+                    await judge.in_place.prepare()
                 made = all_mutants(observatory.trial.catalog)
                 chosen = sampled(made, self.limit, seeded(session.seed))
                 score = await judge_mutants(

@@ -122,7 +122,7 @@ class Observatory:
     async def refusal(self, mutant: Mutant) -> str:
         """Say why PostgreSQL does not take the mutant ('' where it does)."""
         try:
-            async with self._wearing(mutant):
+            async with self.wearing(mutant):
                 return ""
         except asyncpg.PostgresError as exc:
             return str(exc)
@@ -132,12 +132,12 @@ class Observatory:
         connection = self.trial.prober.connection
         if mutant.where.startswith("bucket "):
             return False
-        async with self._wearing(mutant):
+        async with self.wearing(mutant):
             return await fingerprint(connection) == self.catalogue
 
     async def difference(self, mutant: Mutant) -> str:
         """Return a decision that the mutant changes, in words ('' for none)."""
-        async with self._wearing(mutant):
+        async with self.wearing(mutant):
             # The whole tables first: they are quick, and most differences show there.
             found = self._differing(await self._rows(), ROW_KINDS)
             return found or self._differing(await self._answers(), ANSWER_KINDS)
@@ -150,7 +150,8 @@ class Observatory:
         return ""
 
     @asynccontextmanager
-    async def _wearing(self, mutant: Mutant) -> AsyncIterator[None]:
+    async def wearing(self, mutant: Mutant) -> AsyncIterator[None]:
+        """Apply a mutant until the end of the block."""
         connection = self.trial.prober.connection
         # What a fingerprint is read in.
         transaction = connection.transaction(isolation="repeatable_read")

@@ -18,6 +18,7 @@ from harness.policies.check import Budget
 from harness.policies.mutant import Mutant
 from harness.policies.mutants import all_mutants
 from harness.policies.mutation_equivalence import open_observatory
+from harness.policies.mutation_in_place import InPlace
 from harness.policies.mutation_judging import CheckJudge
 from harness.policies.mutation_run import MutationScore, judge_mutants
 
@@ -88,8 +89,34 @@ def judged(
     return asyncio.run(run()), events
 
 
+def noticed_in_place(database: DatabaseAddress, *mutants: Mutant) -> list[str]:
+    """Return what is noticed of each mutant in the world of the original."""
+
+    async def run() -> list[str]:
+        async with open_observatory(
+            database, None, 1, statement_timeout_ms=5_000
+        ) as observatory:
+            in_place = InPlace(observatory)
+            await in_place.prepare()
+            return [await in_place.notices(each) for each in mutants]
+
+    return asyncio.run(run())
+
+
 def mutant(sql: str, operator: str = "written_by_hand") -> Mutant:
     return Mutant(operator=operator, where="public.notes", sql=sql, means="it changes")
+
+
+def test_mutants_are_noticed_in_the_world_of_the_original(
+    notes: DatabaseAddress,
+) -> None:
+    open_to_all = mutant("alter policy own_notes on public.notes using (true)")
+    unguarded = mutant("alter table public.notes disable row level security")
+    renamed = mutant("alter policy own_notes on public.notes rename to mine")
+    found = noticed_in_place(notes, open_to_all, renamed, unguarded)
+    assert found[0].startswith("others_rows_are_not_changed")
+    assert found[1] == ""
+    assert found[2].startswith("tables_without_rls_are_closed")
 
 
 def test_each_fate_is_told_by_what_decided_it(notes: DatabaseAddress) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 __all__ = [
@@ -40,6 +40,7 @@ PolicyCommand = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "ALL"]
 RelationKind = Literal["table", "partitioned", "view", "matview", "foreign"]
 
 
+@lru_cache(maxsize=4096)
 def quote_identifier(name: str) -> str:
     """Return ``name`` as SQL, quoted only where it must be."""
     plain = name and name[0] in "abcdefghijklmnopqrstuvwxyz_" and name not in RESERVED

@@ -273,7 +273,11 @@ class _Run:
         assert self.pair is not None
         names = [group.object.rpartition(".")[2] for group in bundle.groups]
         found = {c for name in names for c in self.pair.reach.why(name)}
-        return f"follows from {', '.join(sorted(found))}" if found else ""
+        if not found:
+            return ""
+        told = sorted(found)[:MAX_CAUSES]
+        more = f" and {len(found) - len(told)} more" if len(found) > len(told) else ""
+        return f"follows from {', '.join(told)}{more}"
 
     async def _tell(self, check: str, bundle: ChangeBundle, reason: str) -> bool:
         narrowed = bundle.first.direction == "narrowed"
@@ -317,6 +321,7 @@ class _Run:
 
 
 MAX_NARROWED_WITNESSES = 5
+MAX_CAUSES = 4
 HINT = "if this is meant, accept it with --write-allow FILE and have FILE reviewed"
 
 

@@ -17,6 +17,7 @@ from harness.policies.population import StoredRow
 from harness.policies.probing import Answer
 
 __all__ = [
+    "EFFECT",
     "NEW",
     "SAYS",
     "SETTINGS_SCOPE",
@@ -36,6 +37,7 @@ Direction = Literal["widened", "narrowed", "error"]
 SETTINGS_SCOPE = "settings"
 MAX_DETAILS = 5
 NEW = "new"
+EFFECT = " effect"
 SAYS: Mapping[str, str] = {
     "widened": "refused by BASE, done by HEAD",
     "narrowed": "done by BASE, refused by HEAD",
@@ -119,12 +121,14 @@ class ChangeBundle:
         what = self._what()
         if group.direction == "error":
             return f"{what} fails now for {callers}: {self.clearest.detail}"
+        if group.command.endswith(EFFECT):
+            return f"{what} stores something else now, done by {callers}"
         verb = "may now" if group.direction == "widened" else "may no longer"
         return f"{callers} {verb} {what}"
 
     def _what(self) -> str:
         """Return the command, the rows and columns it is about, and the object."""
-        command = self.first.command
+        command = self.first.command.removesuffix(EFFECT)
         named = [g.columns for g in self.groups]
         columns = list(dict.fromkeys(c for group in named for c in group))
         listed = f" ({', '.join(columns)})" if columns and all(named) else ""

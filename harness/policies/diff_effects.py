@@ -15,8 +15,8 @@ import orjson
 from harness.db.catalog import Catalog, Relation
 from harness.policies.decisions import Decisions
 from harness.policies.diff_world import Pair
+from harness.policies.effects import CLOCK_COLUMNS, changes_of
 from harness.policies.effects import Change as RowChange
-from harness.policies.effects import changes_of
 from harness.policies.probing import Answer
 from harness.policies.trial import Trial
 
@@ -53,6 +53,7 @@ class FactReader:
             for column in relation.columns
             if not (column.name in relation.primary_key and column.default)
             and not (column.identity or column.default.startswith("nextval("))
+            and not CLOCK_COLUMNS.search(column.name)
             and (change.kind != "update" or column.name in change.columns)
         }
         return f"{change.kind}s {change.table} {_masked(told, self.known)}"

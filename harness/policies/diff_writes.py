@@ -14,6 +14,7 @@ from harness.db.catalog import Relation
 from harness.policies.cases import Case, Expectation
 from harness.policies.decisions import Decisions
 from harness.policies.diff_changes import (
+    EFFECT,
     SAYS,
     Change,
     Direction,
@@ -147,7 +148,7 @@ def _differing(
     head: Answer,
     readers: tuple[FactReader, FactReader],
 ) -> Change | None:
-    direction = direction_of(_effect(base), _effect(head))
+    direction = direction_of(_reached(base), _reached(head))
     detail = write.detail
     if direction == "error":
         detail = f"{head.message} [{head.sqlstate}]"
@@ -156,7 +157,7 @@ def _differing(
         facts = tuple(r.read(a) for r, a in zip(readers, (base, head), strict=True))
         if facts[0] != facts[1]:
             direction = "widened"
-            detail = f"stores otherwise: {_instead(*facts)}"
+            return _effect_change(write, _instead(*facts))
     if direction is None:
         return None
     return _change(write, direction, detail, head)
@@ -169,13 +170,25 @@ def _instead(old: frozenset[str], new: frozenset[str]) -> str:
     return " ".join(parts)
 
 
+def _effect_change(write: Write, detail: str) -> Change:
+    """Return the change of what a write leaves behind, admitted as it was before."""
+    return Change(
+        object=str(write.row.table),
+        command=f"{write.command}{EFFECT}",
+        direction="widened",
+        who=persona_class(write.persona),
+        scope=scope_of(write.persona, write.row),
+        subject=f"{write.persona.name} {write.done.sql}",
+        detail=detail,
+    )
+
+
 def _change(write: Write, direction: Direction, detail: str, head: Answer) -> Change:
     expectation = (
         Expectation(kind="raises", text=head.sqlstate)
         if direction == "error"
         else Expectation(kind="affects", says=SAYS[direction])
     )
-    stored = detail.startswith("stores otherwise")
     return Change(
         object=str(write.row.table),
         command=write.command,
@@ -183,11 +196,9 @@ def _change(write: Write, direction: Direction, detail: str, head: Answer) -> Ch
         who=persona_class(write.persona),
         scope=scope_of(write.persona, write.row),
         subject=f"{write.persona.name} {write.done.sql}",
-        columns=() if stored else write.columns,
+        columns=write.columns,
         detail=detail,
-        case=None
-        if stored
-        else Case(
+        case=Case(
             persona=write.persona,
             steps=(write.done,),
             expectation=expectation,
@@ -197,7 +208,7 @@ def _change(write: Write, direction: Direction, detail: str, head: Answer) -> Ch
     )
 
 
-def _effect(answer: Answer) -> Answer:
+def _reached(answer: Answer) -> Answer:
     """Take a statement that changed no row for a refusal."""
     if answer.ok and answer.counts and not answer.counts[-1]:
         return Answer(sqlstate="42501", message="no row")

@@ -410,6 +410,7 @@ def test_grants_defaults_triggers_views_and_sequences_are_compared(
         ("public.tickets", "nextval", "widened"),
         ("public.jobs", "TRUNCATE", "widened"),
         ("public.jobs", "INSERT", "widened"),
+        ("public.jobs", "INSERT effect", "widened"),
         ("public.jobs", "DELETE", "widened"),
     } <= compared.changes
     told = " ".join(finding.note for finding in compared.findings)

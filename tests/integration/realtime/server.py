@@ -19,6 +19,7 @@ from harness.servers.project import ProjectSettings, ServedProject
 from harness.servers.realtime import RealtimeService
 
 MOUNT = "/realtime/v1"
+STOP_GRACE_S = 0.25  # for a request that was refused before its body came
 FAR_FUTURE_S = 4_000_000_000
 GENEROUS = {
     "max_events_per_second": 1_000_000,
@@ -73,7 +74,7 @@ class RealtimeServer:
     ) -> None:
         self._server.close()
         await self.service.stop()
-        await self._http.shutdown()
+        await self._http.shutdown(STOP_GRACE_S)
         await self._project.close()
 
     @property

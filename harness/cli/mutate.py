@@ -15,6 +15,11 @@ from harness.db.address import DatabaseAddress
 from harness.errors import UsageError
 from harness.events import Finding
 from harness.policies.check import Budget
+from harness.policies.coverage import (
+    coverage_gaps,
+    coverage_in_words,
+    measure_coverage,
+)
 from harness.policies.mutants import all_mutants, sampled
 from harness.policies.mutation_equivalence import open_observatory
 from harness.policies.mutation_in_place import InPlace
@@ -124,6 +129,9 @@ class MutationPlan:
                 session.seed,
                 statement_timeout_ms=self.config.statement_timeout_ms,
             ) as observatory:
+                measured = await measure_coverage(observatory.trial)
+                for gap in coverage_gaps(measured):
+                    session.emit(gap)
                 if isinstance(judge, CheckJudge):
                     judge.in_place = InPlace(observatory, self.rules)
                     await judge.in_place.prepare()
@@ -136,7 +144,10 @@ class MutationPlan:
                     budget_s=self.budget_s,
                     emit=session.emit,
                 )
-            summarise(f"{self.schema.name}: {len(chosen)} of {len(made)}: {score}")
+            summarise(
+                f"{self.schema.name}: {len(chosen)} of {len(made)}: {score};"
+                f" {coverage_in_words(measured)}"
+            )
             self._hold(run, score)
 
     async def _judge(self, run: ReportedRun, database: DatabaseAddress) -> Judge:

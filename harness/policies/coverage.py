@@ -16,12 +16,15 @@ import orjson
 from pglast import enums
 
 from harness.db.catalog import Name, Policy
+from harness.events import Finding
 from harness.policies.syntax import Tree, ast, deparse, parse_condition
 from harness.policies.trial import Judgement, Trial
 
 __all__ = [
     "ConditionCoverage",
     "ExpressionCoverage",
+    "coverage_gaps",
+    "coverage_in_words",
     "every_policy_is_reached",
     "measure_coverage",
 ]
@@ -149,6 +152,39 @@ def _record(coverage: ExpressionCoverage, node: Tree, vector: Vector) -> None:
         if (evaluate(node, iter(flipped)) is True) != outcome:
             condition.decided_true |= vector[index] is True
             condition.decided_false |= vector[index] is not True
+
+
+def coverage_gaps(measured: Sequence[ExpressionCoverage]) -> list[Finding]:
+    """Return a note for each condition that was not seen deciding both ways (MC/DC)."""
+    return [
+        Finding(
+            phase="mutate",
+            check="conditions_decide_both_ways",
+            where=f'{expression.policy.table} policy "{expression.policy.name}"',
+            message=f"{expression.clause}: never seen deciding {_missing(condition)}:"
+            f" {condition.sql}",
+            severity="note",
+        )
+        for expression in measured
+        if not expression.raised and expression.sql not in ("true", "false")
+        for condition in expression.conditions
+        if not condition.covered
+    ]
+
+
+def coverage_in_words(measured: Sequence[ExpressionCoverage]) -> str:
+    """Return how many conditions were seen deciding both ways."""
+    conditions = [c for e in measured for c in e.conditions]
+    covered = sum(c.covered for c in conditions)
+    return (
+        f"{covered} of {len(conditions)} conditions in {len(measured)} expressions"
+        " seen deciding both ways"
+    )
+
+
+def _missing(condition: ConditionCoverage) -> str:
+    sides = {True: condition.decided_true, False: condition.decided_false}
+    return " or ".join(str(side).lower() for side, seen in sides.items() if not seen)
 
 
 async def every_policy_is_reached(trial: Trial) -> Judgement:

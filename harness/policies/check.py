@@ -34,6 +34,7 @@ from harness.policies import properties_results as results
 from harness.policies import properties_rows as rows
 from harness.policies import properties_updates as updates
 from harness.policies.cases import Violation
+from harness.policies.costs import cost_notes
 from harness.policies.coverage import every_policy_is_reached
 from harness.policies.decisions import COMMANDS, decide
 from harness.policies.mining import mine
@@ -244,6 +245,8 @@ class _Run:
             key = (cell.relation, cell.command, cell.persona)
             wrong = cell.allowed and cell.scope != "own" and key in self.violated
             self.emit(replace(cell, judged="violation") if wrong else cell)
+        for note in await cost_notes(trial):
+            self.emit(replace(note, at=self.at(), where=self.locate(note.where)))
 
     async def _worlds(self, trial: Trial) -> Judgement:
         return Judgement(undecided=dict(self.unsolved))

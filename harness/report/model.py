@@ -131,8 +131,10 @@ class RunModel:
     def headline(self) -> str:
         """One sentence that counts everything."""
         outcomes = self.outcomes
+        notes = sum(finding.severity == "note" for finding in self._findings)
         parts = [
-            plural(len(self._findings), "finding"),
+            plural(len(self._findings) - notes, "finding"),
+            *([plural(notes, "note")] if notes else []),
             f"{len(self.undecided):,} undecided",
             f"{plural(len(self.checks), 'check')}: {outcomes['passed']:,} passed,"
             f" {outcomes['failed'] + outcomes['errored']:,} failed,"

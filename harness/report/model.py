@@ -106,6 +106,11 @@ class RunModel:
         return sorted(self._findings, key=lambda f: SEVERITIES.index(f.severity))
 
     @property
+    def faults(self) -> int:
+        """How many findings count: all but notes."""
+        return sum(finding.severity != "note" for finding in self._findings)
+
+    @property
     def decisions(self) -> int:
         """Executed decisions: those behind the checks or those of the matrix."""
         checked = sum(check.decisions for check in self.checks)
@@ -131,9 +136,9 @@ class RunModel:
     def headline(self) -> str:
         """One sentence that counts everything."""
         outcomes = self.outcomes
-        notes = sum(finding.severity == "note" for finding in self._findings)
+        notes = len(self._findings) - self.faults
         parts = [
-            plural(len(self._findings) - notes, "finding"),
+            plural(self.faults, "finding"),
             *([plural(notes, "note")] if notes else []),
             f"{len(self.undecided):,} undecided",
             f"{plural(len(self.checks), 'check')}: {outcomes['passed']:,} passed,"

@@ -161,7 +161,8 @@ def _finding_lines(finding: Finding) -> list[Text]:
     head = Text()
     if finding.where:
         head.append(f"{finding.where}: ", "bold")
-    head.append(f"{finding.check}: ", "bold red")
+    is_note = finding.severity == "note"
+    head.append(f"{finding.check}: ", "bold cyan" if is_note else "bold red")
     head.append(one_line(finding.message))
     lines = [head]
     if finding.note:

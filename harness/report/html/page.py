@@ -97,7 +97,7 @@ def _sections(run: RunModel) -> Iterator[Section]:
         "Findings",
         findings_section(findings, is_clean=run.verdict == "pass"),
         len(findings),
-        bad=bool(findings),
+        bad=bool(run.faults),
     )
     if run.undecided:
         body = undecided_section(run.undecided)
@@ -170,9 +170,9 @@ def _tiles(run: RunModel) -> Iterator[Html]:
     findings, outcomes = run.findings, run.outcomes
     yield _tile(
         "findings",
-        f"{len(findings):,}",
+        f"{run.faults:,}",
         severity_counts(findings) if findings else "none",
-        bad=bool(findings),
+        bad=bool(run.faults),
     )
     if run.undecided:
         checks = len({item.check for item in run.undecided})

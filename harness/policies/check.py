@@ -80,6 +80,7 @@ from harness.policies.worlds import plan_world
 __all__ = ["Budget", "CheckSummary", "check_schema"]
 
 PHASE = "policies"
+COMFORTABLE_TABLES = 25
 Emit = Callable[[Event], None]
 Property = Callable[[Trial], Awaitable[Judgement]]
 
@@ -119,10 +120,17 @@ PROPERTIES: tuple[Property, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How long a check may take before it is undecided; a statement before it fails."""
+    """How long a check may take before it is undecided; a statement before it fails.
+
+    ``per_check_s`` holds for up to ``COMFORTABLE_TABLES``; larger schemas get more.
+    """
 
     per_check_s: float = 20.0
     statement_timeout_ms: int = 5_000
+
+    def check_s(self, tables: int) -> float:
+        """Return the seconds that a check of so many tables may take."""
+        return self.per_check_s * max(1.0, tables / COMFORTABLE_TABLES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,14 +263,13 @@ class _Run:
         began_s = self.at()
         self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
         found = 0
+        limit_s = self.budget.check_s(len(trial.catalog.tables))
         try:
-            async with asyncio.timeout(self.budget.per_check_s):
+            async with asyncio.timeout(limit_s):
                 judgement = await judged(trial)
                 found = await self._report(judgement.violations, trial)
         except TimeoutError:
-            judgement = Judgement(
-                undecided={"": f"took more than {self.budget.per_check_s:g} s"}
-            )
+            judgement = Judgement(undecided={"": f"took more than {limit_s:g} s"})
         except asyncpg.QueryCanceledError:
             judgement = Judgement(
                 undecided={"": "a statement ran into the statement timeout"}

@@ -214,7 +214,8 @@ class Explainer:
             return Atom(sql, False, "looks up members without asking for the caller")
         if self._looks_past_policies(reading) and not _asks_a_flag(reading):
             return Atom(sql, False, "looks things up without asking for the caller")
-        return Atom(sql, True, "depends on the row only", True)
+        plain = not reading.reads
+        return Atom(sql, True, "depends on the row only", True, plain=plain)
 
     def _keyed(self, relation: Relation, columns: set[Col]) -> bool:
         owned = self.ownership.of(relation.name)

@@ -100,9 +100,15 @@ async def _visits(
     if not all(is_open_to_visitors(trial, parent) for parent in hidden):
         return False
     step = trial.insert_step(relation, candidate.values)
+    readable = [
+        c for c in relation.columns if relation.may(persona.role, "SELECT", c.name)
+    ]
+    if not readable:
+        return False
+    # Only with a column does RETURNING ask the SELECT policies.
     seen = Attempt(
         persona=persona,
-        commands=(f"{step.sql} returning 1",),
+        commands=(f"{step.sql} returning {readable[0].sql}",),
         setup=candidate.aside,
     )
     return (await trial.prober.attempt(seen)).ok

@@ -18,8 +18,9 @@ Read from TOML beside the schema::
     "public.messages.recipient_id" = "reference"
 
 Inside ``who`` and ``rows``, ``me`` is the caller's id (NULL for anonymous visitors),
-``claims`` the token's claims.  ``anyone`` and ``service`` are always defined.  Rules
-cover the tables they name; the other tables are judged by properties alone.
+``claims`` the token's claims.  ``anyone`` and ``signed_in`` are always defined;
+``service_role``, whom no policy binds, is not judged.  Rules cover the tables they
+name; the other tables are judged by properties alone.
 """
 
 from __future__ import annotations

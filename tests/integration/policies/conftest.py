@@ -11,7 +11,10 @@ import pytest
 from harness.db.address import DatabaseAddress
 from harness.db.schema_files import read_schema
 from harness.policies.rules import RuleSet
+from tests.integration.policies.benchmark import schema_sql
 from tests.integration.policies.checking import Checked, CheckSql, run_check
+
+StyleDatabase = Callable[[str], DatabaseAddress]
 
 
 @pytest.fixture
@@ -25,6 +28,21 @@ def check_sql(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Check
         return run_check(clone_of(read_schema(folder)), **options)
 
     return check
+
+
+@pytest.fixture
+def style_database(
+    clone_of: Callable[..., DatabaseAddress], tmp_path: Path
+) -> StyleDatabase:
+    """Make a database with the sound schema of a style of the benchmark."""
+
+    def make(style: str) -> DatabaseAddress:
+        folder = tmp_path / style
+        folder.mkdir()
+        (folder / "20260101000000_schema.sql").write_text(schema_sql(style))
+        return clone_of(read_schema(folder))
+
+    return make
 
 
 @pytest.fixture

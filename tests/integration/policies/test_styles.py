@@ -11,7 +11,13 @@ from tests.integration.policies.benchmark import (
     refactors,
     schema_sql,
 )
-from tests.integration.policies.checking import CheckSql
+from tests.integration.policies.checking import (
+    CheckSql,
+    changed_by,
+    finds_a_fault,
+    run_check,
+)
+from tests.integration.policies.conftest import StyleDatabase
 
 FOUND_AT_LEAST = 0.95
 # One fault of each kind, quick enough for every run; the whole list is marked slow.
@@ -55,17 +61,20 @@ def test_fault_is_found_with_a_small_witness(
 
 
 @pytest.mark.slow
-def test_nearly_all_visible_faults_are_found(check_sql: CheckSql) -> None:
-    visible = [fault for fault in faults() if fault.visible]
-    missed = [
-        fault.id
-        for fault in visible
-        if not check_sql(schema_sql(fault.style) + fault.sql).findings
-    ]
+@pytest.mark.parametrize("style", STYLES)
+def test_nearly_all_visible_faults_are_found(
+    style_database: StyleDatabase, style: str
+) -> None:
+    visible = [fault for fault in faults() if fault.visible and fault.style == style]
+    database = style_database(style)
+    missed = [f.name for f in visible if not finds_a_fault(database, f.sql)]
     assert 1 - len(missed) / len(visible) >= FOUND_AT_LEAST, missed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("refactor", refactors(), ids=lambda refactor: refactor.id)
-def test_refactor_raises_no_alarm(check_sql: CheckSql, refactor: Variation) -> None:
-    check_sql(schema_sql(refactor.style) + refactor.sql).assert_sound()
+def test_refactor_raises_no_alarm(
+    style_database: StyleDatabase, refactor: Variation
+) -> None:
+    database = style_database(refactor.style)
+    run_check(database, scratch=changed_by(refactor.sql)).assert_sound()

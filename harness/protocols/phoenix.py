@@ -210,7 +210,7 @@ def decode_binary(data: bytes) -> BinaryBroadcast | Message:
         if data[0] == KIND_PUSH:
             (join_ref, ref, topic, event), rest = _names(data, data[1:5], 5)
             return Message(join_ref or None, ref or None, topic, event, rest)
-    except (IndexError, UnicodeDecodeError) as exc:
+    except (IndexError, ValueError) as exc:  # too short, or names that are no text
         raise MalformedMessageError("binary frame with wrong lengths") from exc
     raise MalformedMessageError(f"binary frame of kind {data[0]}")
 

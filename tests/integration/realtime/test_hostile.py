@@ -188,7 +188,7 @@ async def test_flood_behind_a_waiting_channel_is_held_back(
                 await lock.execute("lock table realtime.messages in exclusive mode")
 
                 async def flood() -> None:
-                    for _ in range(500):
+                    for _ in range(200):
                         await wire.socket.send(message)
 
                 flooding = asyncio.create_task(flood())

@@ -75,6 +75,9 @@ def test_binary_push_is_read() -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        b"\x00",
+        b"\x00\x00\x00",
+        b"\x03\x00\x00\x00\x00\x00",
         b"",
         b"\x01",
         b"\x03",

@@ -229,6 +229,11 @@ class Front(BaseProtocol):
         try:
             response = await self._factory.handle(request)
             keep = await send_answer(request, response)
+        except asyncio.CancelledError:
+            # There will be no answer: the client must not wait for one.
+            if self.transport is not None:
+                self.transport.abort()
+            raise
         except ConnectionError:
             keep = False  # the client went away
         except Exception:

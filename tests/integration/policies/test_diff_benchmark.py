@@ -34,17 +34,17 @@ def compare_with(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Co
     return compared
 
 
-def one_a_style() -> list[Variation]:
-    """Return one fault of every style, another kind in each."""
+def sample() -> list[Variation]:
+    """Return one fault of every third style, another kind in each."""
     chosen = []
-    for number, style in enumerate(STYLES):
+    for number, style in enumerate(STYLES[::3]):
         listed = [fault for fault in expected_faults() if fault.style == style]
         chosen.append(listed[(5 * number + 3) % len(listed)])
     return chosen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", one_a_style(), ids=lambda fault: fault.id)
+@pytest.mark.parametrize("fault", sample(), ids=lambda fault: fault.id)
 def test_fault_is_told(compare_with: Compare, fault: Variation) -> None:
     assert compare_with(fault.style, fault.sql).failing
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -29,6 +29,7 @@ from harness.servers.project import PASSAGE, Passage
 __all__ = ["RequestReader", "RestRequest", "read_request", "whole_range"]
 
 KEPT_REQUESTS = 512
+NO_REQUEST = cast(web.BaseRequest, None)
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD")
@@ -108,7 +109,8 @@ class RequestReader:
         request = read_request(http, path, caller, schemas)
         if len(self._read) >= KEPT_REQUESTS:
             self._read.clear()
-        self._read[key] = request
+        # Not the HTTP request itself, which may hold a large body.
+        self._read[key] = replace(request, http=NO_REQUEST)
         return request
 
 

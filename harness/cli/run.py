@@ -45,7 +45,9 @@ Examples:
 )
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--requirements", is_flag=True, help="Print the table of requirements.")
+@click.option(
+    "--requirements", is_flag=True, help="Print the table of requirements; 'all' does."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
 @click.pass_obj
 def command(
@@ -84,7 +86,7 @@ def command(
         shown = list(run.session.requirements.conclude(s.name for s in scenarios))
         for requirement in shown:
             run.session.emit(requirement)
-        if requirements:
+        if requirements or "all" in systems:
             _print_requirements(shown, to_stderr=as_json)
 
     return run_async(

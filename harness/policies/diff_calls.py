@@ -37,6 +37,7 @@ async def compare_calls(pair: Pair, decisions: Decisions) -> list[Change]:
     """Return what differs between the calls of both versions."""
     asked = [*_calls(pair, decisions), *view_questions(pair), *_topics(pair)]
     readers = fact_readers(pair, decisions)
+    pair.begin()
     base, head = await asyncio.gather(
         pair.base.grid.ask([item.ask for item in asked]),
         pair.head.grid.ask([item.ask for item in asked]),

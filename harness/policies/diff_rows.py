@@ -84,6 +84,7 @@ async def compare_rows(pair: Pair, decisions: Decisions) -> list[Change]:
     for relation in pair.compared_tables:
         if not pair.alike.get(relation.name):
             continue
+        pair.begin()
         changes += await _compare_reads(pair, relation, decisions)
         asked = list(_questions(pair, relation))
         answers = await asyncio.gather(_ask(pair.base, asked), _ask(pair.head, asked))

@@ -36,6 +36,7 @@ from harness.policies.population import (
     Population,
     StoredRow,
     insert_statement,
+    patiently,
     read_rows,
     read_seeds,
     row_insert,
@@ -111,6 +112,11 @@ class Pair:
         """The tables that both versions have."""
         return tuple(r for r in self.common.tables if r.name.schema != "realtime")
 
+    def begin(self) -> None:
+        """Turn to another object on both sides."""
+        for side in (self.base, self.head):
+            side.grid.begin()
+
     def timed_out(self, where: str, *answers: Answer | None) -> bool:
         """Say whether an answer ran into the time limit, and note it for ``where``."""
         found = any(answer is not None and answer.timed_out for answer in answers)
@@ -166,6 +172,12 @@ async def read_versions(
 
 async def prepare_pair(versions: Versions, seed: int) -> Pair:
     """Plan a world that fits both versions and store it in both."""
+    base, head = versions.probers
+    async with patiently(base.connection), patiently(head.connection):
+        return await _prepared(versions, seed)
+
+
+async def _prepared(versions: Versions, seed: int) -> Pair:
     base, head = versions.probers
     catalogs = versions.catalogs
     union = union_catalog(*catalogs)

@@ -41,6 +41,7 @@ async def compare_writes(pair: Pair, decisions: Decisions) -> list[Change]:
     readers = fact_readers(pair, decisions)
     changes: list[Change] = []
     for relation in pair.compared_tables:
+        pair.begin()
         writes: list[Write] = []
         lone: list[Write] = []
         for persona in pair.personas:

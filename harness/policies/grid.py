@@ -29,6 +29,7 @@ __all__ = ["Ask", "Grid", "install_grid", "row_shape"]
 BATCH = 1_000
 WORTH_PREPARING = 3
 MAX_TIMEOUTS = 6
+MAX_ALL_TIMEOUTS = 24
 PARTS = 8
 
 GRID = """
@@ -191,11 +192,29 @@ def row_shape(
 
 @dataclass
 class Grid:
-    """Asks one database; what runs into the time limit again and again is given up."""
+    """Asks one database; what runs into the time limit again and again is given up.
+
+    That holds until the next :meth:`begin`, and for good after ``MAX_ALL_TIMEOUTS``.
+    """
 
     prober: Prober
     batch: int = BATCH
     timeouts: int = 0
+    all_timeouts: int = 0
+
+    def begin(self) -> None:
+        """Turn to something else, which may well be quick."""
+        self.batch, self.timeouts = BATCH, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether too much ran into the time limit to go on asking."""
+        spent = self.all_timeouts >= MAX_ALL_TIMEOUTS
+        return spent or self.timeouts >= MAX_TIMEOUTS
+
+    def _late(self) -> None:
+        self.timeouts += 1
+        self.all_timeouts += 1
 
     async def ask(self, asks: Sequence[Ask]) -> list[Answer]:
         """Return the answers in the order of ``asks``."""
@@ -206,12 +225,13 @@ class Grid:
         return answers
 
     async def _some(self, asks: list[Ask]) -> list[Answer]:
-        if self.timeouts >= MAX_TIMEOUTS:
+        if self.exhausted:
             given_up = Answer(sqlstate=STATEMENT_TIMEOUT, message="not asked any more")
             return [given_up] * len(asks)
         if len(asks) == 1:
             answer = await self.prober.attempt(asks[0].attempt)
-            self.timeouts += answer.timed_out
+            if answer.timed_out:
+                self._late()
             return [answer]
         answers = await self._together(asks)
         if answers is None:
@@ -231,7 +251,7 @@ class Grid:
             )
         except asyncpg.QueryCanceledError:
             # The limit holds for a whole batch: slow schemas get smaller ones.
-            self.timeouts += 1
+            self._late()
             self.batch = max(PARTS, self.batch // PARTS)
             return None
         except asyncpg.PostgresError:

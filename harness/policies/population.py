@@ -31,6 +31,7 @@ __all__ = [
     "StoredRow",
     "as_text",
     "insert_statement",
+    "patiently",
     "read_rows",
     "read_seeds",
     "row_insert",
@@ -119,7 +120,7 @@ def insert_statement(
 
 
 @asynccontextmanager
-async def _patiently(connection: Connection) -> AsyncIterator[None]:
+async def patiently(connection: Connection) -> AsyncIterator[None]:
     """Lift the limit that holds for probes: this work is ours."""
     limit = await connection.fetchval("select current_setting('statement_timeout')")
     await connection.execute(f"set statement_timeout = {PATIENCE_MS}")
@@ -153,7 +154,7 @@ async def store_world(
     left: Sequence[Refusal] = ()
     if forced:
         left = await _force(connection, catalog, world, forced)
-    async with _patiently(connection):
+    async with patiently(connection):
         await connection.execute("analyze")
         tables = await read_rows(connection, catalog, ownership, world)
     seeded = frozenset(
@@ -179,7 +180,7 @@ async def _insert(
     by_number = {row.number: row for row in listed}
     items = [_item(catalog, world, row) for row in listed]
     try:
-        async with _patiently(connection):
+        async with patiently(connection):
             found = await _store(connection, items)
     except asyncpg.QueryCanceledError:
         found = await _store_slowly(connection, items, by_number)

@@ -252,6 +252,7 @@ def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare
         seed: int = 1,
         allowed: tuple[AllowedChange, ...] = (),
         everything: bool = False,
+        statement_timeout_ms: int = 5_000,
     ) -> Compared:
         databases = []
         for name, text in (("base", base), ("head", base + sql)):
@@ -266,6 +267,7 @@ def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare
                 seed=seed,
                 allowed=allowed,
                 everything=everything,
+                statement_timeout_ms=statement_timeout_ms,
                 emit=events.append,
             )
         )
@@ -355,6 +357,23 @@ def test_new_objects_are_judged_as_a_check_judges_them(compare: Compare) -> None
     }
     assert "without RLS" in notes["public.extras"]
     assert "its readers can follow" in notes["public.notes"]
+
+
+@pytest.mark.slow
+def test_endless_policy_is_undecided_and_stops_nothing_else(compare: Compare) -> None:
+    compared = compare(
+        """alter policy members_read on public.team_members
+          using (user_id = auth.uid() and pg_sleep(60) is not null);
+        alter policy papers_own on storage.objects using (bucket_id = 'papers');""",
+        statement_timeout_ms=400,
+    )
+    undecided = {e.where: e.reason for e in compared.events if isinstance(e, Undecided)}
+    assert "time limit" in undecided["public.team_members"]
+    assert ("storage.objects", "SELECT", "widened") in compared.changes
+    assert compared.summary.took_s < 60
+    assert compared.summary.undecided == len(
+        [e for e in compared.events if isinstance(e, Undecided)]
+    )
 
 
 def test_same_schema_twice_needs_no_execution(compare: Compare) -> None:

@@ -27,7 +27,8 @@ __all__ = ["lone_updates", "lone_values", "new_values", "values_of_all_rows"]
 
 MAX_UPDATED = 9
 MAX_LONE = 3
-MAX_VALUES = 6
+MAX_VALUES = 10
+MAX_HELD = 3
 
 
 def new_values(
@@ -136,17 +137,26 @@ def _values(
         found += ["true", "false"]
     if column.name in owned.user_names and persona.sub:
         found.append(persona.sub)
-    others: dict[str, str | None] = {}
-    for other in pair.rows[relation.name].values():
-        value = other.text(column.name)
-        if value is not None and column.name not in relation.primary_key:
-            others.setdefault(scope_of(persona, other), value)
-    found += others.values()
+    if column.name not in relation.primary_key:
+        found += _held_by_others(pair, persona, relation, column)
     if column.name == "name" and relation.name == OBJECTS:
         found = [f"{folder}/moved.png" for folder in _folders(pair, persona)]
     now = row.text(column.name) if row is not None else None
     unique = [value for value in dict.fromkeys(found) if value != now]
     return unique[:MAX_VALUES]
+
+
+def _held_by_others(
+    pair: Pair, persona: Persona, relation: Relation, column: Column
+) -> Iterator[str]:
+    """Yield values from all over the rows of every scope."""
+    scopes: dict[str, dict[str, None]] = {}
+    for row in pair.rows[relation.name].values():
+        value = row.text(column.name)
+        if value is not None:
+            scopes.setdefault(scope_of(persona, row), {})[value] = None
+    for values in scopes.values():
+        yield from spread(list(values), MAX_HELD)
 
 
 def _folders(pair: Pair, persona: Persona) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from harness.db.catalog import quote_identifier
 from harness.policies.cases import Step
@@ -15,6 +16,8 @@ from harness.policies.population import StoredRow
 from harness.policies.values import literal
 
 __all__ = ["Write", "bound_columns", "spread"]
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def bound_columns(owned: TableOwnership) -> set[str]:
     return columns | set(owned.user_names) | set(owned.tenants)
 
 
-def spread(rows: list[StoredRow], limit: int) -> list[StoredRow]:
-    """Take up to ``limit`` rows from all over the list."""
-    if len(rows) <= limit:
-        return rows
-    return [rows[i * len(rows) // limit] for i in range(limit)]
+def spread(items: list[Item], limit: int) -> list[Item]:
+    """Take up to ``limit`` items from all over the list."""
+    if len(items) <= limit:
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]

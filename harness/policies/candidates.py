@@ -6,6 +6,7 @@ drawn afresh, or the row they would collide with is put aside for the probe.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from posixpath import dirname
@@ -29,6 +30,11 @@ __all__ = [
 ]
 
 MAX_TEMPLATES = 4
+# Whom a row is for, as others decide: who books a doctor forges nothing.
+ASSIGNED_NAME = re.compile(
+    r"assign|doctor|teacher|driver|agent|mentor|coach|review(er|ed)|approve|manager|"
+    r"courier|technician|therapist"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,7 @@ def _forged(
     for own in own_candidates(trial, persona, relation):
         for column in owned.owners:
             asked = trial.mined.asks_for_owner(relation.name, column)
+            asked = asked and not ASSIGNED_NAME.search(column)
             if asked and own.values.get(column) is not None:
                 values = {**own.values, column: victim}
                 aside = _aside(relation, values, owned)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from harness.db.catalog import Relation
+from harness.db.catalog import Column, Relation
 from harness.policies.comparisons import UID
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
@@ -17,12 +17,16 @@ from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import TEXT_TYPES
 
-__all__ = ["why_private", "why_secret"]
+__all__ = ["is_drawn", "why_private", "why_secret"]
 
 SECRET_COLUMN = re.compile(
     r"(^|_)(token|secret|password|passwd|passcode|pwd|api_?key|private_key|access_key|"
     r"key_hash|otp|totp|iban|ssn|card_number|recovery|(invite|invitation|join|access|"
     r"verification|reset|login|magic|auth)_code)s?(_hash|_digest|_encrypted)?$"
+)
+RANDOM_DEFAULT = re.compile(r"\brandom\(|gen_random_bytes|gen_salt")
+SHOWN_COLUMN = re.compile(
+    r"slug|short|share|public|handle|name|colou?r|avatar|number|reference|^id$|_id$|seed"
 )
 PRIVATE_COLUMN = re.compile(
     r"(^|_)(balance|salary|wage|income|diagnos[ie]s|tax_id|date_of_birth|birth_?date|"
@@ -44,12 +48,19 @@ def why_secret(trial: Trial, persona: Persona, relation: Relation) -> str:
         (
             f"shows the secret {column.name}"
             for column in relation.columns
-            if SECRET_COLUMN.search(column.name)
+            if (SECRET_COLUMN.search(column.name) or is_drawn(column))
             and column.base_type in (*TEXT_TYPES, "uuid", "bytea")
             and relation.may(persona.role, "SELECT", column.name)
         ),
         "",
     )
+
+
+def is_drawn(column: Column) -> bool:
+    """Say whether a text is drawn at random, as a code is that nobody may guess."""
+    drawn = RANDOM_DEFAULT.search(column.default or "")
+    texts = column.base_type in TEXT_TYPES
+    return bool(drawn) and texts and not SHOWN_COLUMN.search(column.name)
 
 
 def why_private(

@@ -6,10 +6,10 @@ world as HEAD holds it.  What a property holds against an old object is none of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.db.catalog import Catalog, Name, Relation
+from harness.db.catalog import Catalog, Name, Relation, View
 from harness.policies import properties_functions as functions
 from harness.policies import properties_rows as rows
 from harness.policies import properties_updates as updates
@@ -83,7 +83,7 @@ async def judge_new_objects(pair: Pair, decisions: Decisions) -> list[Change]:
     return changes
 
 
-def _only_new(head: Catalog, old: set[str], views: dict[Name, object]) -> Catalog:
+def _only_new(head: Catalog, old: set[str], views: Mapping[Name, View]) -> Catalog:
     """Return ``head`` with old functions that nobody calls and without old views.
 
     Functions stay, since what they do says what their callers' arguments mean.

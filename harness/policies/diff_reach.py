@@ -48,7 +48,8 @@ with relation as (
   select c.*, n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and {RELATIONS}
 )
-select c.relname::text as name, 'text' as kind,
+select c.relname::text as name,
+       case when c.relkind in ('v', 'm') then 'source' else 'text' end as kind,
        concat_ws(' ', c.nspname, c.relkind, pg_get_userbyid(c.relowner),
          c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
          coalesce(c.relacl, acldefault(

@@ -20,6 +20,13 @@ from tests.integration.policies.checking import (
 from tests.integration.policies.conftest import StyleDatabase
 
 FOUND_AT_LEAST = 0.95
+# What no property tells yet; any other miss fails, and the bar counts these.
+KNOWN_MISSES = {
+    "social: followers need no acceptance",
+    "social: requests accepted by anybody",
+    "workspace: memberships changed by strangers",
+    "workspace: wrong folder index",
+}
 # One fault of each kind, quick enough for every run; the whole list is marked slow.
 SAMPLE = {
     "chat: helper lost its user check",
@@ -68,7 +75,13 @@ def test_nearly_all_visible_faults_are_found(
     visible = [fault for fault in faults() if fault.visible and fault.style == style]
     database = style_database(style)
     missed = [f.name for f in visible if not finds_a_fault(database, f.sql)]
-    assert 1 - len(missed) / len(visible) >= FOUND_AT_LEAST, missed
+    assert {f"{style}: {name}" for name in missed} <= KNOWN_MISSES
+
+
+def test_known_misses_leave_the_bar_intact() -> None:
+    visible = {fault.id for fault in faults() if fault.visible}
+    assert visible >= KNOWN_MISSES
+    assert 1 - len(KNOWN_MISSES) / len(visible) >= FOUND_AT_LEAST
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from harness.policies.personas import Persona, build_cast
 from harness.policies.population import (
     Population,
     StoredRow,
+    analyze,
     insert_statement,
     patiently,
     read_rows,
@@ -403,4 +404,4 @@ class _Copier:
                 "select harness_probe.store($1::text::jsonb)",
                 orjson.dumps(items).decode(),
             )
-        await connection.execute("analyze")
+        await analyze(connection, self.catalog)

@@ -29,6 +29,7 @@ __all__ = [
     "Population",
     "Refusal",
     "StoredRow",
+    "analyze",
     "as_text",
     "insert_statement",
     "patiently",
@@ -121,13 +122,30 @@ def insert_statement(
 
 @asynccontextmanager
 async def patiently(connection: Connection) -> AsyncIterator[None]:
-    """Lift the limit that holds for probes: this work is ours."""
-    limit = await connection.fetchval("select current_setting('statement_timeout')")
-    await connection.execute(f"set statement_timeout = {PATIENCE_MS}")
+    """Lift the limits that hold for probes: this work is ours."""
+    names = ("statement_timeout", "lock_timeout")
+    limits = [
+        await connection.fetchval("select current_setting($1)", name) for name in names
+    ]
+    for name in names:
+        await connection.execute(f"set {name} = {PATIENCE_MS}")
     try:
         yield
     finally:
-        await connection.execute(f"set statement_timeout = '{limit}'")
+        for name, limit in zip(names, limits, strict=True):
+            await connection.execute(f"set {name} = '{limit}'")
+
+
+async def analyze(connection: Connection, catalog: Catalog) -> None:
+    """Let the planner know the world's tables.
+
+    Those alone: the tables that all databases of a server share are analysed by one
+    session at a time.
+    """
+    tables = ", ".join(table.name.sql for table in catalog.tables)
+    if tables:
+        async with patiently(connection):
+            await connection.execute(f"analyze {tables}")
 
 
 async def store_world(
@@ -154,8 +172,8 @@ async def store_world(
     left: Sequence[Refusal] = ()
     if forced:
         left = await _force(connection, catalog, world, forced)
+    await analyze(connection, catalog)
     async with patiently(connection):
-        await connection.execute("analyze")
         tables = await read_rows(connection, catalog, ownership, world)
     seeded = frozenset(
         (table, row_key(catalog.relations[table], row))

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from harness.db.address import DatabaseAddress
 from harness.errors import StackError
@@ -16,6 +18,9 @@ from harness.protocols.jwt import ProjectKeys, S3Keys
 from harness.stack.descriptor import StackDescriptor
 from harness.stack.registry import StackRegistry
 
+SIGNING_KEY = ECAlgorithm.to_jwk(
+    ec.generate_private_key(ec.SECP256R1()), as_dict=True
+) | {"kid": "a", "alg": "ES256"}
 DESCRIPTOR = StackDescriptor(
     name="one",
     kind="embedded",
@@ -26,7 +31,7 @@ DESCRIPTOR = StackDescriptor(
     db_host="127.0.0.1",
     db_port=54322,
     keys=ProjectKeys(
-        jwt_secret="x" * 40, s3=S3Keys(region="here"), signing_keys=({"kid": "a"},)
+        jwt_secret="x" * 40, s3=S3Keys(region="here"), signing_keys=(SIGNING_KEY,)
     ),
     pids={"keeper": os.getpid()},
 )

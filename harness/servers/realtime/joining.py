@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["TOO_MANY_JOINS", "TOO_MANY_USERS", "Joiner"]
 
 CLOSE_GOING_AWAY = 1001
+LATE_STREAM = (
+    "The replication connection is open now: broadcasts that the database sent since"
+    " the channel was joined may be missing"
+)
 PATIENCE_S = 5.0  # official clients give a join up after 10 s
 REPLICATION_DEADLINE_S = 60.0
 TOO_MANY_USERS = "Too many connected users"
@@ -140,10 +144,11 @@ class Joiner:
     ) -> None:
         replayed: list[Replayed] = []
         subscription: Subscription | SubscriptionError | None = None
+        is_streaming = True
         try:
             access = await channel.read_access()
             if request.private:
-                await self._wait_for_stream()
+                is_streaming = await self._stream_opens()
             if request.bindings and not self._settings.compat:
                 subscription = await self._subscription(channel, request)
             if request.replay is not None and access.broadcast:
@@ -161,16 +166,25 @@ class Joiner:
         for stored in replayed:
             stored.send_to(channel)
         channel.release()
+        if not is_streaming:
+            self._service.spawn(self._tell_late_stream(channel))
         if subscription is not None:
             self._service.changes.subscriber.settle(channel, subscription)
         elif request.bindings:
             self._service.changes.subscriber.subscribe(channel, request.bindings)
 
-    async def _wait_for_stream(self) -> None:
-        """Give broadcasts from the database a moment to be able to arrive."""
+    async def _stream_opens(self) -> bool:
+        """Say whether broadcasts from the database can arrive, waiting for a moment."""
         opening = self._service.changes.open_soon()
         if not opening.done():
             await asyncio.wait([opening], timeout=PATIENCE_S)
+        return opening.done()
+
+    async def _tell_late_stream(self, channel: Channel) -> None:
+        """Tell a channel that was welcomed too early what that may have cost."""
+        await asyncio.wait([self._service.changes.open_soon()])
+        if channel.bus is not None:
+            channel.system("error", "system", LATE_STREAM)
 
     async def _subscription(
         self, channel: Channel, request: JoinRequest

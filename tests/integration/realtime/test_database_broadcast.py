@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
+from harness.servers.realtime import joining
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire
 
@@ -69,6 +70,30 @@ async def test_public_send_reaches_public_subscribers(server: RealtimeServer) ->
         assert system.payload["message"] == "Replication connection established"
         await server.sql("select realtime.send('{}', 'news', 'feed', false)")
         assert parse_binary(await wire.expect_binary())[1] == "news"
+
+
+async def test_channel_that_is_welcomed_before_the_stream_is_told_what_it_may_cost(
+    feed: RealtimeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.2)
+    # A slot cannot be made while somebody is writing.
+    writing = await asyncpg.connect(**feed.database.connect_args("supabase_admin"))
+    try:
+        await writing.execute("begin; create table public.held (id int)")
+        async with Wire(feed, feed.token()) as wire:
+            await wire.join(TOPIC, **PRIVATE)
+            assert await wire.settle() == []
+            await writing.execute("commit")
+            system = await wire.expect(event="system")
+            assert system.payload["status"] == "error"
+            assert (
+                "since the channel was joined may be missing"
+                in (system.payload["message"])
+            )
+            await feed.sql("select realtime.send('{}', 'news', 'feed')")
+            assert parse_binary(await wire.expect_binary())[1] == "news"
+    finally:
+        await writing.close()
 
 
 async def test_binary_send(feed: RealtimeServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.cli.revisions import version_under_test
 from harness.cli.running import run_async
 from harness.clock import fresh_seed
 from harness.config import Config
+from harness.events import Event, Finding
 from harness.policies.diff import diff_schemas
 from harness.policies.diff_allow import AllowedChange, read_allowed, write_allowed
 from harness.runner.schemas import SchemaUnderTest
@@ -34,6 +36,7 @@ class _Options:
     accepted: tuple[AllowedChange, ...]
     write_to: Path | None
     everything: bool
+    head: tuple[str, ...]
 
 
 @click.command(epilog=EPILOG)
@@ -79,7 +82,9 @@ def command(
     """
     changed = config.replace(reports_dir=reports)
     accepted = read_allowed(allow) if allow else ()
-    options = _Options(accepted, write_allow, everything)
+    # What is checked out of git is gone when a case is to be run again.
+    lasting = (head,) if Path(head).is_dir() else ()
+    options = _Options(accepted, write_allow, everything, lasting)
     with ExitStack() as checkouts:
         versions = [
             checkouts.enter_context(version_under_test(name)) for name in (base, head)
@@ -107,6 +112,12 @@ async def _compare(
     options: _Options,
 ) -> None:
     base, head = versions
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Finding):
+            event = dataclasses.replace(event, schema=options.head)
+        run.session.emit(event)
+
     with run.session.phase("diff", f"{base.name} -> {head.name}") as summarise:
         databases = [await version.make(run.stack) for version in versions]
         summary = await diff_schemas(
@@ -115,7 +126,7 @@ async def _compare(
             everything=options.everything,
             seed=run.session.seed,
             statement_timeout_ms=config.statement_timeout_ms,
-            emit=run.session.emit,
+            emit=emit,
         )
         summarise(str(summary))
     if options.write_to is not None:

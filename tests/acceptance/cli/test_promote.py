@@ -137,3 +137,16 @@ def test_replay_of_an_unknown_finding_says_where_ids_stand(harness) -> None:
     assert result.returncode == 3
     assert "no finding '00000000'" in result.stderr
     assert "beside the findings" in result.stderr
+
+
+def test_replay_of_a_difference_runs_on_the_newer_version(
+    harness, tmp_path: Path
+) -> None:
+    base = write_schema(tmp_path / "base", SOUND)
+    head = write_schema(tmp_path / "head", FAULTY)
+    result = harness("diff", str(base), str(head), "--seed", "1", "--json")
+    assert result.returncode == 1, result.stderr
+    chosen = json.loads(result.stdout)["findings"][0]["id"]
+    again = harness("replay", chosen)
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "STILL THERE")
+    assert harness("replay", chosen, "--schema", str(base)).returncode == 0

@@ -77,7 +77,7 @@ def changes_of(trial: Trial, seen: Mapping[str, Any]) -> Iterator[Change]:
             gone = {at: r for at, r in gone.items() if _same_part(at, now)}
         fresh = {at: row for at, row in now.items() if at not in stored}
         key = relation.primary_key
-        for at, row in gone.items():
+        for row in gone.values():
             match = next(
                 (
                     a
@@ -92,7 +92,7 @@ def changes_of(trial: Trial, seen: Mapping[str, Any]) -> Iterator[Change]:
                 table=table,
                 before=row.values,
                 after=after,
-                stored=trial_row(stored, at),
+                stored=row,
             )
         for after in fresh.values():
             yield Change(kind="insert", table=table, before=None, after=after)
@@ -106,11 +106,6 @@ def did_something(trial: Trial, seen: Mapping[str, Any]) -> bool:
         if table not in modelled or table.schema == "realtime":
             return True
     return any(changes_of(trial, seen))
-
-
-def trial_row(stored: Mapping[str, StoredRow], at: str) -> StoredRow:
-    """Return the stored row at a place."""
-    return stored[at]
 
 
 def _logical(catalog: Catalog, text: str) -> Name:

@@ -6,20 +6,13 @@ throw-away server and prints what was missed, what was an alarm, and the CPU tim
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from harness.db.address import DatabaseAddress
-from harness.db.cluster import Cluster
-from harness.db.discovery import find_postgres
-from harness.db.schema_files import Schema, read_schema
-from harness.db.templates import TemplateStore
 from harness.events import Event, Finding, Undecided
 from harness.policies.diff import diff_schemas
 from tests.integration.policies.benchmark import (
@@ -28,13 +21,12 @@ from tests.integration.policies.benchmark import (
     refactors,
     schema_sql,
 )
+from tests.integration.policies.benchmark_server import Server, run_on_server, say
 
-ROOT = Path(__file__).resolve().parents[3]
 # Faults in the text that execution cannot tell, since nobody may do more or less.
 SAME_BEHAVIOUR = frozenset({"ecommerce: cart items: user check lost"})
 # Notes about what is there, not about what anybody may do.
 LISTED = "new_objects"
-Clone = Callable[[str], Awaitable[DatabaseAddress]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +68,7 @@ def silent_changes() -> list[Variation]:
     return [*refactors(), *same]
 
 
-def written(sql: str, folder: Path) -> Schema:
-    """Return a schema of one file."""
-    folder.mkdir(exist_ok=True)
-    (folder / "20260101000000_schema.sql").write_text(sql, encoding="utf-8")
-    return read_schema(folder)
-
-
-async def _run(words: Sequence[str], store: TemplateStore, folder: Path) -> bool:
-    platform = read_schema(
-        ROOT / "sql" / "platform", role="supabase_admin", recorded=False
-    )
-
-    async def clone(sql: str) -> DatabaseAddress:
-        schema = written(sql, folder / str(abs(hash(sql))))
-        return store.address(
-            await store.clone(await store.template((platform, schema)))
-        )
-
+async def _run(words: Sequence[str], server: Server) -> bool:
     chosen = [
         (wanted, variation)
         for wanted, listed in ((True, expected_faults()), (False, silent_changes()))
@@ -104,16 +79,19 @@ async def _run(words: Sequence[str], store: TemplateStore, folder: Path) -> bool
     began_s = time.process_time()
     for wanted, variation in chosen:
         sound = schema_sql(variation.style)
-        databases = [await clone(sound), await clone(sound + variation.sql)]
+        databases = [
+            await server.clone(sound),
+            await server.clone(sound + variation.sql),
+        ]
         outcome = await compare(*databases)
         if not outcome.failing if wanted else not outcome.silent:
             wrong.append(variation.id)
-            _say(f"{'missed' if wanted else 'alarm'}: {variation.id} {outcome}")
+            say(f"{'missed' if wanted else 'alarm'}: {variation.id} {outcome}")
         for database in databases:
-            await store.drop(database.dbname)
+            await server.drop(database)
     counts = [sum(w is wanted for w, _ in chosen) for wanted in (True, False)]
     missed = sum(w and v.id in wrong for w, v in chosen)
-    _say(
+    say(
         f"{counts[0] - missed} of {counts[0]} faults told,"
         f" {len(wrong) - missed} alarms on {counts[1]} refactors,"
         f" {time.process_time() - began_s:.0f} s of CPU beside PostgreSQL"
@@ -121,28 +99,9 @@ async def _run(words: Sequence[str], store: TemplateStore, folder: Path) -> bool
     return not wrong
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-async def _on_server(words: Sequence[str], cluster: Cluster) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        async with TemplateStore(cluster.address()) as store:
-            return await _run(words, store, Path(folder))
-
-
 def main() -> int:
     """Run the benchmark."""
-    installation = find_postgres(
-        os.environ.get("HARNESS_POSTGRES"),
-        search_path=os.environ.get("PATH", os.defpath),
-    )
-    cluster = Cluster.start(installation)
-    try:
-        return 0 if asyncio.run(_on_server(sys.argv[1:], cluster)) else 1
-    finally:
-        cluster.stop()
+    return run_on_server(partial(_run, sys.argv[1:]))
 
 
 if __name__ == "__main__":

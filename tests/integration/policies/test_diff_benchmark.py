@@ -10,12 +10,12 @@ import pytest
 
 from harness.db.address import DatabaseAddress
 from tests.integration.policies.benchmark import STYLES, Variation, schema_sql
+from tests.integration.policies.benchmark_server import written
 from tests.integration.policies.diff_benchmark import (
     Outcome,
     compare,
     expected_faults,
     silent_changes,
-    written,
 )
 
 Compare = Callable[[str, str], Outcome]

@@ -12,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
@@ -23,14 +21,15 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
 from harness.servers.exchange import PlainRequest, send_answer
-from harness.servers.gateway import ABSOLUTE_FORM, locate
+from harness.servers.gateway import locate
 from harness.servers.heads import HEAD_LIMIT_BYTES, Head, Heads, begins_a_head
 from harness.servers.hosting import HostedProject, ProjectRegistry, RealtimeSockets
+from harness.servers.upgrades import SOCKET_PATH, Upgrade, Upgrades, is_socket_line
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Front", "FrontFactory", "parse_upgrade"]
+__all__ = ["Front", "FrontFactory"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +39,7 @@ HEAD_TIMEOUT_S: Final = 60.0  # for the first request
 KEEPALIVE_S: Final = 75.0  # for the next one, from the end of the answer before
 LINGER_S: Final = 10.0  # for the rest of a body that the answer did not wait for
 READ_AHEAD_BYTES: Final = 256 * 1024  # of a body that its service is slow to read
-SOCKET_PATH = "/realtime/v1/websocket"
 SOCKET_MARK = SOCKET_PATH.encode()
-REQUEST_LINE = re.compile(r"GET (\S+) HTTP/1\.1")
-HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
 
 
 class FrontFactory:
@@ -56,6 +52,7 @@ class FrontFactory:
         self.registry = registry
         self.handle = handle
         self.heads = Heads()
+        self.upgrades = Upgrades()
         self.fronts: set[Front] = set()
         self.websockets = 0
 
@@ -97,7 +94,8 @@ class Front(BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start waiting for the first request."""
-        super().connection_made(transport)
+        # Not through aiohttp, which sets TCP_NODELAY: event loops have done so.
+        self.transport = cast(asyncio.Transport, transport)
         self.peername = transport.get_extra_info("peername")
         self.sockname = transport.get_extra_info("sockname")
         self._factory.fronts.add(self)
@@ -196,10 +194,11 @@ class Front(BaseProtocol):
             return
         end = self._buffer.find(b"\r\n\r\n")
         first_line = self._buffer[: self._buffer.find(b"\r\n")]
-        if SOCKET_MARK in first_line and _socket_target(first_line):
-            if end < 0 and len(self._buffer) <= HEAD_LIMIT_BYTES:
-                return
-            if self._open_socket():
+        if SOCKET_MARK in first_line:
+            if end >= 0:
+                if self._open_socket(end + 4):
+                    return
+            elif len(self._buffer) <= HEAD_LIMIT_BYTES and is_socket_line(first_line):
                 return
         if end < 0 and begins_a_head(self._buffer):
             return
@@ -279,78 +278,63 @@ class Front(BaseProtocol):
             self._resume_transport_reading()
         self._buffer = b""
 
-    def _open_socket(self) -> bool:
+    def _open_socket(self, end: int) -> bool:
         """Hand a complete WebSocket request to Realtime; False if it is none."""
-        upgrade = parse_upgrade(self._buffer)
+        upgrade = self._factory.upgrades.parse(self._buffer[:end])
         if upgrade is None:
             return False
-        target, headers = upgrade
-        path, _, query = target.partition("?")
-        hosted = locate(self._factory.registry, path, headers.get("host", ""))[0]
+        host = upgrade.headers.get("host", "")
+        hosted = locate(self._factory.registry, upgrade.path, host)[0]
         if hosted is None:
             return False
+        self._buffer = self._buffer[end:]
+        sockets = hosted.running_sockets
+        if sockets is not None:
+            self._hand_to_realtime(sockets, hosted, upgrade)
+            return True
         self._pause_transport_reading()
-        arguments = dict(parse_qsl(query, keep_blank_values=True))
-        self.answering = self._loop.create_task(
-            self._hand_to_realtime(hosted, path, arguments, headers)
-        )
+        self.answering = self._loop.create_task(self._start_realtime(hosted, upgrade))
         return True
 
-    async def _hand_to_realtime(
-        self,
-        hosted: HostedProject,
-        path: str,
-        query: dict[str, str],
-        headers: dict[str, str],
-    ) -> None:
-        transport = self.transport
-        assert transport is not None
-        # The CLI's gateway translates the keys of a socket in its query.
-        for values, name in ((query, "apikey"), (headers, "x-api-key")):
-            if name in values:
-                values[name] = hosted.api_keys.token(values[name])
+    async def _start_realtime(self, hosted: HostedProject, upgrade: Upgrade) -> None:
         try:
-            sockets: RealtimeSockets = await hosted.sockets()
-            head, _, rest = self._buffer.partition(b"\r\n\r\n")
-            protocol = sockets.websocket(transport, head + b"\r\n\r\n", query, headers)
+            sockets = await hosted.sockets()
         except Exception:
             # Nobody awaits this task: the fault is logged here, the client is cut off.
+            logger.exception("Realtime could not be started for %s", upgrade.path)
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        self._hand_to_realtime(sockets, hosted, upgrade)
+
+    def _hand_to_realtime(
+        self, sockets: RealtimeSockets, hosted: HostedProject, upgrade: Upgrade
+    ) -> None:
+        transport, rest = self.transport, self._buffer
+        assert transport is not None
+        path, query, headers = upgrade
+        # The CLI's gateway translates the keys of a socket in its query.
+        if "apikey" in query:
+            query = {**query, "apikey": hosted.api_keys.token(query["apikey"])}
+        if "x-api-key" in headers:
+            headers = {
+                **headers,
+                "x-api-key": hosted.api_keys.token(headers["x-api-key"]),
+            }
+        try:
+            protocol = sockets.websocket(transport, query, headers)
+        except Exception:
+            # Nobody else would hear of it: logged here, and the client is cut off.
             logger.exception("a WebSocket for %s could not be opened", path)
             transport.abort()
             return
         self._leave()
         self._factory.websockets += 1
         transport.set_protocol(protocol)
-        with contextlib.suppress(RuntimeError):  # the handshake may have closed it
-            transport.resume_reading()
+        if self.answering is not None:
+            with contextlib.suppress(RuntimeError):  # the handshake may have closed it
+                transport.resume_reading()
         if rest:
             protocol.data_received(rest)
         remote = self.peername[0] if self.peername else None
         hosted.project.record("realtime", "websocket", path=path, remote=remote)
-
-
-def _socket_target(line: bytes) -> str:
-    """Return the target if the request line asks for the socket, else ''."""
-    request = REQUEST_LINE.fullmatch(line.decode("latin-1"))
-    if request is None:
-        return ""
-    target = ABSOLUTE_FORM.sub("", request[1], count=1)
-    return target if target.partition("?")[0].endswith(SOCKET_PATH) else ""
-
-
-def parse_upgrade(buffer: bytes) -> tuple[str, dict[str, str]] | None:
-    """Return (target, lower-case headers) of a complete WebSocket request."""
-    head, blank, _ = buffer.partition(b"\r\n\r\n")
-    line, *lines = head.decode("latin-1").split("\r\n")
-    target = _socket_target(line.encode("latin-1"))
-    if not (blank and target):
-        return None
-    headers: dict[str, str] = {}
-    for text in lines:
-        header = HEADER_LINE.fullmatch(text)
-        if header is None:
-            return None  # aiohttp refuses a broken head in its own words
-        headers[header[1].lower()] = header[2]
-    return (
-        (target, headers) if headers.get("upgrade", "").lower() == "websocket" else None
-    )

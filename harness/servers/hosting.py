@@ -72,11 +72,10 @@ class RealtimeSockets(Protocol):
     def websocket(
         self,
         transport: asyncio.Transport,
-        head: bytes,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:
-        """Take over a connection whose request head was read."""
+        """Take over a connection; names of ``headers`` are in lower case."""
         ...
 
 
@@ -110,6 +109,11 @@ class HostedProject:
     def running(self) -> list[str]:
         """The names of the services that were started."""
         return sorted(self._services)
+
+    @property
+    def running_sockets(self) -> RealtimeSockets | None:
+        """Realtime as the taker of WebSocket connections, if it was started."""
+        return cast("RealtimeSockets | None", self._services.get("realtime"))
 
     async def service(self, name: str) -> Service:
         """Return the service ``name``, started on first use."""

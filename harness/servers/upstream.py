@@ -109,7 +109,6 @@ class UpstreamService:
     def websocket(
         self,
         transport: asyncio.Transport,
-        head: bytes,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:

@@ -113,27 +113,27 @@ class RealtimeService:
     def websocket(
         self,
         transport: asyncio.Transport,
-        head: bytes,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:
-        """Answer an upgrade request and return the protocol of the connection."""
-        del head  # its parts came as ``query`` and ``headers``
-        lower = {name.lower(): value for name, value in headers.items()}
+        """Answer an upgrade request and return the protocol of the connection.
+
+        Names of ``headers`` are in lower case.
+        """
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         serializer = serializer_for(query.get("vsn"))
         if serializer is None:
             return self._refuse(transport, "403 Forbidden", None)
-        if "sec-websocket-key" not in lower:
+        if "sec-websocket-key" not in headers:
             return self._refuse(transport, "426 Upgrade Required", None)
         try:
-            identity = self._connect_identity(query, lower)
+            identity = self._connect_identity(query, headers)
         except RefusedError as exc:
             return self._refuse(transport, exc.code, exc.text)
         if self.settings.workers and self.writers is None:
             self.writers = Writers(self.settings.workers)
-        socket = Socket(self, transport, serializer, identity, lower)
+        socket = Socket(self, transport, serializer, identity, headers)
         self.sockets.add(socket)
         self.metrics.connections += 1
         return socket

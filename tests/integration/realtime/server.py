@@ -124,10 +124,11 @@ class _Front(asyncio.Protocol):
         if not blank:
             return
         line, *lines = head.decode().split("\r\n")
-        headers = dict(header.split(": ", 1) for header in lines)
+        pairs = (header.split(": ", 1) for header in lines)
+        headers = {name.lower(): value for name, value in pairs}
         target = line.split(" ")[1]
         if "/websocket" in target:
-            protocol = self._websocket(head + blank, target, headers)
+            protocol = self._websocket(target, headers)
         else:
             protocol = cast(asyncio.Protocol, self._http())
             protocol.connection_made(self._transport)
@@ -136,8 +137,6 @@ class _Front(asyncio.Protocol):
         if rest:
             protocol.data_received(rest)
 
-    def _websocket(
-        self, head: bytes, target: str, headers: Mapping[str, str]
-    ) -> asyncio.Protocol:
+    def _websocket(self, target: str, headers: Mapping[str, str]) -> asyncio.Protocol:
         query = dict(parse_qsl(target.partition("?")[2]))
-        return self._service.websocket(self._transport, head, query, headers)
+        return self._service.websocket(self._transport, query, headers)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.servers.access_log import AccessLog
-from harness.servers.front import parse_upgrade
+from harness.servers.upgrades import Upgrade, Upgrades
 
 GOOD = (
     b"GET /p/x/realtime/v1/websocket?a=1 HTTP/1.1\r\n"
@@ -19,8 +19,9 @@ GOOD = (
 
 
 def test_a_websocket_request_is_its_target_and_headers() -> None:
-    assert parse_upgrade(GOOD + b"frames") == (
-        "/p/x/realtime/v1/websocket?a=1",
+    assert Upgrades().parse(GOOD) == Upgrade(
+        "/p/x/realtime/v1/websocket",
+        {"a": "1"},
         {"host": "y", "upgrade": "WebSocket", "x-name": "two words"},
     )
 
@@ -41,20 +42,35 @@ def test_a_websocket_request_is_its_target_and_headers() -> None:
 )
 def test_anything_else_is_left_to_the_http_server(old: bytes, new: bytes) -> None:
     assert old in GOOD
-    assert parse_upgrade(GOOD.replace(old, new)) is None
+    assert Upgrades().parse(GOOD.replace(old, new)) is None
 
 
 def test_the_absolute_form_is_understood() -> None:
     head = GOOD.replace(b"GET /p", b"GET http://host:80/p")
-    parsed = parse_upgrade(head)
+    parsed = Upgrades().parse(head)
     assert parsed is not None
-    assert parsed[0] == "/p/x/realtime/v1/websocket?a=1"
+    assert parsed[:2] == ("/p/x/realtime/v1/websocket", {"a": "1"})
 
 
 @given(st.binary())
 def test_no_bytes_break_the_reading(data: bytes) -> None:
-    parse_upgrade(data)
-    parse_upgrade(GOOD[:-2] + data)
+    Upgrades().parse(data)
+    Upgrades().parse(GOOD[:-2] + data)
+
+
+def test_a_head_that_was_seen_differs_by_its_key_alone() -> None:
+    upgrades = Upgrades()
+    for name in ("Sec-WebSocket-Key", "sec-websocket-key"):
+        for letter in "ABA":
+            head = GOOD[:-2] + f"{name}: {letter * 22}==\r\n\r\n".encode()
+            found, fresh = upgrades.parse(head), Upgrades().parse(head)
+            assert found == fresh
+            assert found is not None
+            assert found.headers["sec-websocket-key"] == letter * 22 + "=="
+    twice = GOOD[:-2] + b"Sec-WebSocket-Key: %b==\r\n" * 2 + b"\r\n"
+    for pair in ((b"A", b"B"), (b"C", b"D")):
+        head = twice % (pair[0] * 22, pair[1] * 22)
+        assert upgrades.parse(head) == Upgrades().parse(head)
 
 
 def test_records_are_lines_and_the_file_is_appended_to(tmp_path: Path) -> None:

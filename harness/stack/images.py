@@ -1,8 +1,8 @@
 """Container images of the own stack, built from ``compose/`` and tagged by content.
 
-An image whose tag exists is not built again.  The bases are settings: the public ones
-by default, local ones where no image registry is in reach (``compose/base`` makes them
-from Debian packages).
+An image whose tag exists is not built again; of those built before, a few stay and the
+older ones go.  The bases are settings: the public ones by default, local ones where no
+image registry is in reach (``compose/base`` makes them from Debian packages).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,19 @@ from harness.resources import PACKAGE, compose_root
 if TYPE_CHECKING:
     from docker import DockerClient
 
-__all__ = ["Images", "build_images", "connect_docker", "postgres_settings"]
+__all__ = [
+    "IMAGE_LABEL",
+    "KEPT_IMAGES",
+    "Images",
+    "build_images",
+    "connect_docker",
+    "postgres_settings",
+    "remove_older_images",
+]
 
 TAG_LENGTH = 12
+IMAGE_LABEL = "supabase-harness.image"  # marks what may be removed as ours
+KEPT_IMAGES = 3  # of each name: those of a few branches, not of a year of commits
 LOG_LINES = 15
 BASES_HINT = (
     "without an image registry, make the bases as compose/README.md shows and set "
@@ -91,6 +102,21 @@ def build_images(
         )
 
 
+def remove_older_images(client: DockerClient, name: str, built: str) -> None:
+    """Keep the newest images of a name and the tag ``built``; those in use stay."""
+    ours = client.images.list(filters={"label": f"{IMAGE_LABEL}={name}"})
+    others = [image for image in ours if built not in image.tags]
+    others.sort(key=lambda image: str(image.attrs["Created"]), reverse=True)
+    for image in others[KEPT_IMAGES - 1 :]:
+        try:
+            client.images.remove(image.id)
+        except ImageNotFound:
+            continue  # another run removed it
+        except APIError as exc:
+            if exc.status_code != HTTPStatus.CONFLICT:  # a container runs on it
+                raise
+
+
 def postgres_settings() -> str:
     """Return ``postgresql.conf`` of the container: the embedded one, on the network."""
     settings = server_settings(ClusterOptions())
@@ -138,6 +164,7 @@ def _build(
     except ImageNotFound:
         say(f"building image {tag}")
         _build_anew(client, tag, context, arguments)
+        remove_older_images(client, name, tag)
     return tag
 
 
@@ -146,7 +173,11 @@ def _build_anew(
 ) -> None:
     try:
         client.images.build(
-            path=str(context), tag=tag, buildargs=dict(arguments), rm=True
+            path=str(context),
+            tag=tag,
+            buildargs=dict(arguments),
+            labels={IMAGE_LABEL: tag.partition(":")[0]},
+            rm=True,
         )
     except BuildError as exc:
         lines = [str(part.get("stream", "")).rstrip() for part in exc.build_log]

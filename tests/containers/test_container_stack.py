@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,12 @@ from minio import Minio
 from harness.config import load_config
 from harness.resources import sql_root
 from harness.stack.containers import ContainerStack
-from harness.stack.images import connect_docker
+from harness.stack.images import (
+    IMAGE_LABEL,
+    KEPT_IMAGES,
+    connect_docker,
+    remove_older_images,
+)
 from harness.stack.reaper import OWNER_LABEL, STACK_LABEL, reap_abandoned
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
@@ -115,3 +121,23 @@ def test_living_stack_is_not_reaped(docker: DockerClient) -> None:
         assert network.attrs["Labels"] == labels
     finally:
         network.remove()
+
+
+def build_empty_image(docker: DockerClient, name: str, tag: str) -> str:
+    text = f'FROM scratch\nLABEL {IMAGE_LABEL}={name} number={tag}\nCMD ["none"]\n'
+    docker.images.build(fileobj=BytesIO(text.encode()), tag=f"{name}:{tag}", rm=True)
+    return f"{name}:{tag}"
+
+
+def test_older_images_go_except_the_one_in_use(docker: DockerClient) -> None:
+    name = "harness-test-images"
+    tags = [build_empty_image(docker, name, str(n)) for n in range(KEPT_IMAGES + 2)]
+    container = docker.containers.create(tags[0])
+    try:
+        remove_older_images(docker, name, built=tags[-1])
+        left = {tag for image in docker.images.list(name) for tag in image.tags}
+        assert left == {tags[0], *tags[-KEPT_IMAGES:]}
+    finally:
+        container.remove()
+        for image in docker.images.list(name):
+            docker.images.remove(image.id)

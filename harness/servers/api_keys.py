@@ -7,6 +7,8 @@ its role, and a legacy key (a JWT itself) is copied into Authorization.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harness.protocols.jwt import ProjectKeys
 
 __all__ = ["ApiKeys"]
@@ -31,6 +33,11 @@ class ApiKeys:
             return authorization
         key = apikey or token
         return f"Bearer {self.token(key)}" if key else ""
+
+    def translated(self, values: Mapping[str, str], name: str) -> Mapping[str, str]:
+        """Return ``values`` with the key under ``name``, if any, as its JWT."""
+        key = values.get(name)
+        return values if key not in self._tokens else {**values, name: self.token(key)}
 
     def token(self, key: str) -> str:
         """Return the JWT that ``key`` stands for, or ``key`` when it is not one."""

@@ -88,19 +88,31 @@ class Front(BaseProtocol):
         self._idle_since_s = 0.0
         self._patience_s = HEAD_TIMEOUT_S
         self.answering: asyncio.Task[None] | None = None
-        self.peername: Any = None
-        self.sockname: Any = None
+        self._peername: Any = None
+        self._sockname: Any = None
         self.ssl_context: ssl.SSLContext | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start waiting for the first request."""
         # Not through aiohttp, which sets TCP_NODELAY: event loops have done so.
         self.transport = cast(asyncio.Transport, transport)
-        self.peername = transport.get_extra_info("peername")
-        self.sockname = transport.get_extra_info("sockname")
         self._factory.fronts.add(self)
         self._idle_since_s = self._loop.time()
         self._timer = self._loop.call_later(self._patience_s, self._look_at_the_time)
+
+    @property
+    def peername(self) -> Any:
+        """The address of the client, once it was asked for while connected."""
+        if self._peername is None and self.transport is not None:
+            self._peername = self.transport.get_extra_info("peername")
+        return self._peername
+
+    @property
+    def sockname(self) -> Any:
+        """Our own address, likewise."""
+        if self._sockname is None and self.transport is not None:
+            self._sockname = self.transport.get_extra_info("sockname")
+        return self._sockname
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection; whoever still reads from it hears of the end."""
@@ -312,17 +324,12 @@ class Front(BaseProtocol):
     ) -> None:
         transport, rest = self.transport, self._buffer
         assert transport is not None
-        path, query, headers = upgrade
+        key, path, query, headers = upgrade
         # The CLI's gateway translates the keys of a socket in its query.
-        if "apikey" in query:
-            query = {**query, "apikey": hosted.api_keys.token(query["apikey"])}
-        if "x-api-key" in headers:
-            headers = {
-                **headers,
-                "x-api-key": hosted.api_keys.token(headers["x-api-key"]),
-            }
+        query = hosted.api_keys.translated(query, "apikey")
+        headers = hosted.api_keys.translated(headers, "x-api-key")
         try:
-            protocol = sockets.websocket(transport, query, headers)
+            protocol = sockets.websocket(transport, key, query, headers)
         except Exception:
             # Nobody else would hear of it: logged here, and the client is cut off.
             logger.exception("a WebSocket for %s could not be opened", path)

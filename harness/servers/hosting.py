@@ -72,10 +72,15 @@ class RealtimeSockets(Protocol):
     def websocket(
         self,
         transport: asyncio.Transport,
+        key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:
-        """Take over a connection; names of ``headers`` are in lower case."""
+        """Take over a connection.
+
+        ``key`` is the request's ``Sec-WebSocket-Key``, '' without one; ``headers`` are
+        the others, names in lower case.
+        """
         ...
 
 

@@ -26,8 +26,13 @@ HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
 
 
 class Upgrade(NamedTuple):
-    """A request for the socket: names of headers are in lower case."""
+    """A request for the socket.
 
+    ``key`` is its ``Sec-WebSocket-Key``, '' without one; ``headers`` are the others,
+    names in lower case.
+    """
+
+    key: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -48,9 +53,9 @@ class Upgrades:
         key, rest = _without_key(head)
         known = self._known.get(rest) if key else None
         if known is not None:
-            return known._replace(headers={**known.headers, KEY_NAME: key})
+            return Upgrade(key, known.path, known.query, known.headers)
         upgrade = _parse(head)
-        if upgrade is not None and upgrade.headers.get(KEY_NAME) == key:
+        if upgrade is not None and upgrade.key == key:
             self._remember(rest, upgrade)
         return upgrade
 
@@ -89,7 +94,8 @@ def _parse(head: bytes) -> Upgrade | None:
     if headers.get("upgrade", "").lower() != "websocket":
         return None
     path, _, query = target.partition("?")
-    return Upgrade(path, dict(parse_qsl(query, keep_blank_values=True)), headers)
+    arguments = dict(parse_qsl(query, keep_blank_values=True))
+    return Upgrade(headers.pop(KEY_NAME, ""), path, arguments, headers)
 
 
 def _socket_target(line: str) -> str:

@@ -109,13 +109,16 @@ class UpstreamService:
     def websocket(
         self,
         transport: asyncio.Transport,
+        key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:
         """Join a client's socket to the other process."""
         target = f"{self._prefix}/websocket?{urlencode(query)}"
         lines = [f"GET {target} HTTP/1.1", f"Host: {urlsplit(self._url).netloc}"]
-        lines += [f"{k}: {v}" for k, v in headers.items() if k.lower() != "host"]
+        if key:
+            lines.append(f"Sec-WebSocket-Key: {key}")
+        lines += [f"{k}: {v}" for k, v in headers.items() if k != "host"]
         opening = "\r\n".join([*lines, "", ""]).encode("latin-1")
         return _ClientSide(transport, self._url, opening)
 

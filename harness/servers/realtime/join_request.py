@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.protocols.phoenix import encode_json
 from harness.servers.realtime.tokens import RefusedError
@@ -45,8 +45,7 @@ class Binding:
         return {**self.params, "id": self.id}
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
+class JoinRequest(NamedTuple):
     """Everything a join asks for.  ``token`` is ``None`` to use the socket's."""
 
     token: str | None

@@ -113,19 +113,21 @@ class RealtimeService:
     def websocket(
         self,
         transport: asyncio.Transport,
+        key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> asyncio.Protocol:
         """Answer an upgrade request and return the protocol of the connection.
 
-        Names of ``headers`` are in lower case.
+        ``key`` is its ``Sec-WebSocket-Key``, '' without one; ``headers`` are the
+        others, names in lower case.
         """
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         serializer = serializer_for(query.get("vsn"))
         if serializer is None:
             return self._refuse(transport, "403 Forbidden", None)
-        if "sec-websocket-key" not in headers:
+        if not key:
             return self._refuse(transport, "426 Upgrade Required", None)
         try:
             identity = self._connect_identity(query, headers)
@@ -133,7 +135,7 @@ class RealtimeService:
             return self._refuse(transport, exc.code, exc.text)
         if self.settings.workers and self.writers is None:
             self.writers = Writers(self.settings.workers)
-        socket = Socket(self, transport, serializer, identity, headers)
+        socket = Socket(self, transport, key, serializer, identity, headers)
         self.sockets.add(socket)
         self.metrics.connections += 1
         return socket

@@ -56,13 +56,13 @@ class Socket(asyncio.Protocol):
 
     __slots__ = (
         "_decoder",
+        "_headers",
         "_held_bytes",
         "_waits",
         "channels",
         "closed",
         "congested",
         "empty_since_s",
-        "headers_json",
         "identity",
         "last_seen_s",
         "serializer",
@@ -75,6 +75,7 @@ class Socket(asyncio.Protocol):
         self,
         service: RealtimeService,
         transport: asyncio.Transport,
+        key: str,
         serializer: Serializer,
         identity: Identity,
         headers: Mapping[str, str],
@@ -86,7 +87,7 @@ class Socket(asyncio.Protocol):
         self.write = transport.write
         self.serializer = serializer
         self.identity = identity
-        self.headers_json = _headers_json(headers)
+        self._headers = headers
         self.channels: dict[str, Channel] = {}
         self.closed = False
         self.congested = False
@@ -97,7 +98,7 @@ class Socket(asyncio.Protocol):
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
-            % accept_key(headers["sec-websocket-key"]).encode()
+            % accept_key(key).encode()
         )
 
     # What the transport tells ---------------------------------------------------------
@@ -134,6 +135,11 @@ class Socket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Note that it has caught up."""
         self.congested = False
+
+    @property
+    def headers_json(self) -> str:
+        """What ``request.headers`` holds for policies; equal texts are one object."""
+        return _headers_json(self._headers)
 
     # What channels and the service do -------------------------------------------------
 
@@ -315,7 +321,6 @@ class RefusingSocket(asyncio.Protocol):
 
 
 def _headers_json(headers: Mapping[str, str]) -> str:
-    """Return what ``request.headers`` will hold; equal texts are one object."""
     kept = {
         name: value
         for name, value in headers.items()

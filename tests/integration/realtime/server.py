@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -137,6 +136,7 @@ class _Front(asyncio.Protocol):
         if rest:
             protocol.data_received(rest)
 
-    def _websocket(self, target: str, headers: Mapping[str, str]) -> asyncio.Protocol:
+    def _websocket(self, target: str, headers: dict[str, str]) -> asyncio.Protocol:
+        key = headers.pop("sec-websocket-key", "")
         query = dict(parse_qsl(target.partition("?")[2]))
-        return self._service.websocket(self._transport, query, headers)
+        return self._service.websocket(self._transport, key, query, headers)

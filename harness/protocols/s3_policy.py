@@ -18,12 +18,30 @@ from harness.errors import RemoteProtocolError
 
 __all__ = ["PolicyError", "PostPolicy"]
 
-UNCOVERED: Final = frozenset({"policy", "x-amz-signature", "file"})
+# What signs the form, and the file: every other field must be in a condition.
+UNCOVERED: Final = frozenset(
+    {
+        "file",
+        "policy",
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-signature",
+    }
+)
 IGNORED_PREFIX: Final = "x-ignore-"
 
 
 class PolicyError(RemoteProtocolError):
-    """A form that its policy does not allow, or a policy that is none."""
+    """A form that its policy does not allow, or a policy that is none.
+
+    ``reason`` is one of ``denied``, ``expired``, ``malformed``.
+    """
+
+    def __init__(self, message: str, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +80,20 @@ class PostPolicy:
     def check(self, fields: Mapping[str, str], bucket: str, now: datetime) -> None:
         """Refuse form fields (names in lower case) that the policy does not allow."""
         if self.expires_at < now:
-            raise PolicyError("Policy has expired")
+            raise PolicyError("Policy has expired", "expired")
         told = {**fields, "bucket": bucket}
         covered = {field for _, field, _ in self.conditions}
         for name in told:
             free = name in UNCOVERED or name.startswith(IGNORED_PREFIX)
-            if not free and name not in covered and name != "bucket":
-                raise PolicyError(f"Extra input fields: {name}")
+            if not free and name not in covered:
+                raise PolicyError(f"Extra input fields: {name}", "denied")
         for operator, field, value in self.conditions:
-            given = told.get(field, "")
-            fits = given == value if operator == "eq" else given.startswith(value)
-            if not fits:
-                raise PolicyError(f"Policy Condition failed: {operator} ${field}")
+            given = told.get(field)
+            if given is None or not (
+                given == value if operator == "eq" else given.startswith(value)
+            ):
+                message = f"Policy Condition failed: {operator} ${field}"
+                raise PolicyError(message, "denied")
 
 
 def _rules(condition: Any) -> list[tuple[str, str, str]]:

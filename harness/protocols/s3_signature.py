@@ -88,11 +88,17 @@ class Signature:
 
     def matches(self, request: Request, secret: str) -> bool:
         """Whether ``secret`` made this signature of ``request``."""
-        text = string_to_sign(self.timestamp, self.scope, self._canonical(request))
         key = signing_key(secret, self.date, self.region, self.service)
+        # Most clients sign the path encoded anew, some as they send it.
+        paths = dict.fromkeys((canonical_path(request.path), request.path))
+        return any(self._covers(request, path, key) for path in paths)
+
+    def _covers(self, request: Request, path: str, key: bytes) -> bool:
+        canonical = self._canonical(request, path)
+        text = string_to_sign(self.timestamp, self.scope, canonical)
         return hmac.compare_digest(signature_of(key, text), self.signature)
 
-    def _canonical(self, request: Request) -> str:
+    def _canonical(self, request: Request, path: str) -> str:
         pairs = parse_qsl(request.query, keep_blank_values=True)
         if self.is_presigned:
             pairs = [pair for pair in pairs if pair[0] != "X-Amz-Signature"]
@@ -100,7 +106,7 @@ class Signature:
         headers["host"] = request.host
         return canonical_request(
             request.method,
-            request.path,
+            path,
             pairs,
             {name: headers.get(name, "") for name in self.signed_headers},
             self.payload_hash,
@@ -229,19 +235,27 @@ def canonical_request(
     headers: Mapping[str, str],
     payload_hash: str,
 ) -> str:
-    """Return the canonical request; ``headers`` are the signed ones, in lower case."""
+    """Return the canonical request of a canonical path.
+
+    ``headers`` are the signed ones, in lower case.
+    """
     names = sorted(headers)
     lines = [f"{name}:{SPACES.sub(' ', headers[name].strip())}\n" for name in names]
     return "\n".join(
         [
             method,
-            quote(unquote(path), safe="/-_.~"),
+            path,
             canonical_query(query),
             "".join(lines),
             ";".join(names),
             payload_hash,
         ]
     )
+
+
+def canonical_path(path: str) -> str:
+    """Return a path with each character encoded as the signature wants it."""
+    return quote(unquote(path), safe="/-_.~")
 
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
@@ -285,9 +299,8 @@ def sign(
     signed = {name.lower(): value for name, value in request.headers.items()}
     signed |= {"host": request.host, **added}
     pairs = parse_qsl(request.query, keep_blank_values=True)
-    canonical = canonical_request(
-        request.method, request.path, pairs, signed, payload_hash
-    )
+    path = canonical_path(request.path)
+    canonical = canonical_request(request.method, path, pairs, signed, payload_hash)
     key = signing_key(secret, timestamp[:8], region, "s3")
     signature = signature_of(key, string_to_sign(timestamp, scope, canonical))
     added["Authorization"] = (
@@ -318,7 +331,11 @@ def presign(
         ("X-Amz-SignedHeaders", "host"),
     ]
     canonical = canonical_request(
-        request.method, request.path, pairs, {"host": request.host}, UNSIGNED_PAYLOAD
+        request.method,
+        canonical_path(request.path),
+        pairs,
+        {"host": request.host},
+        UNSIGNED_PAYLOAD,
     )
     key = signing_key(secret, timestamp[:8], region, "s3")
     signature = signature_of(key, string_to_sign(timestamp, scope, canonical))

@@ -30,7 +30,17 @@ REFUSALS: Final[Mapping[str, Callable[[str], errors.StorageError]]] = {
     "missing": errors.access_denied,
     "malformed": errors.invalid_signature,
     "expired": lambda _: errors.expired_token(),
+    "denied": errors.access_denied,
 }
+# Signed or not, these cannot change what a request does.
+FREE_HEADERS: Final = frozenset(
+    {
+        "x-amz-content-sha256",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-user-agent",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class S3Caller:
             signature.signature,
         )
         decoder = ChunkDecoder(mode, signer, call.header("x-amz-trailer"))
-        return _decoded(chunks, decoder)
+        return _decoded(chunks, decoder, self.declared_size(call))
 
     def declared_size(self, call: Call) -> int | None:
         """Return how long the data will be, when the request says so."""
@@ -83,6 +93,11 @@ def authorize(core: Core, call: Call) -> S3Caller:
     secret, caller = _credentials(core, signature)
     if not _is_known_region(core, signature) or not signature.matches(request, secret):
         raise errors.signature_does_not_match()
+    payload = signature.payload_hash
+    if payload.startswith("STREAMING-") and payload not in s3_chunks.MODES:
+        raise errors.invalid_request(f"Payload signing is not supported: {payload}")
+    if not core.settings.compat:
+        _refuse_unsigned(call, signature)
     call.caller, call.authenticated = caller, True
     return S3Caller(signature, secret)
 
@@ -104,9 +119,22 @@ def authorize_form(
         policy = PostPolicy.parse(policy_text)
         policy.check(fields, bucket, datetime.fromtimestamp(call.now, UTC))
     except PolicyError as exc:
-        raise errors.access_denied(str(exc)) from exc
+        raise REFUSALS[exc.reason](str(exc)) from exc
     call.caller, call.authenticated = caller, True
     return policy
+
+
+def _refuse_unsigned(call: Call, signature: Signature) -> None:
+    """Refuse what was added to a signed request: a presigned PUT is no copy."""
+    for name in map(str.lower, call.request.headers):
+        if (
+            name.startswith("x-amz-")
+            and name not in FREE_HEADERS
+            and name not in signature.signed_headers
+        ):
+            raise errors.access_denied(
+                "There were headers present in the request which were not signed"
+            )
 
 
 def signed_request(call: Call) -> Request:
@@ -140,13 +168,19 @@ def _is_known_region(core: Core, signature: Signature) -> bool:
 
 
 async def _decoded(
-    chunks: AsyncIterator[bytes], decoder: ChunkDecoder
+    chunks: AsyncIterator[bytes], decoder: ChunkDecoder, declared: int | None
 ) -> AsyncIterator[bytes]:
+    size = 0
     try:
         async for chunk in chunks:
             for data in decoder.feed(chunk):
+                size += len(data)
                 yield data
         decoder.end()
+        if declared is not None and size != declared:
+            raise RemoteProtocolError(
+                f"{size} bytes came where x-amz-decoded-content-length says {declared}"
+            )
     except s3_chunks.ChunkSignatureError as exc:
         raise errors.signature_does_not_match() from exc
     except s3_chunks.ChecksumError as exc:

@@ -20,6 +20,7 @@ __all__ = [
     "get_versioning",
     "head_bucket",
     "list_buckets",
+    "require_any_bucket",
 ]
 
 
@@ -87,4 +88,13 @@ async def require_bucket(core: Core, call: Call, bucket: str) -> None:
             "select true from storage.buckets where id = $1", bucket
         )
     if not found:
+        raise errors.no_such_bucket(bucket)
+
+
+async def require_any_bucket(core: Core, bucket: str) -> None:
+    """Refuse a bucket that does not exist; whether the caller sees it is no matter."""
+    row = await core.connections.row(
+        "select exists (select from storage.buckets where id = $1)", bucket
+    )
+    if not row[0]:
         raise errors.no_such_bucket(bucket)

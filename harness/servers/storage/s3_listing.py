@@ -22,7 +22,7 @@ from harness.servers.storage.s3_answers import (
     url_encoded,
 )
 from harness.servers.storage.s3_auth import S3Caller
-from harness.servers.storage.s3_buckets import require_bucket
+from harness.servers.storage.s3_buckets import require_any_bucket
 
 __all__ = ["list_objects", "list_objects_v2", "list_uploads"]
 
@@ -42,7 +42,7 @@ async def list_objects_v2(
     core: Core, call: Call, signed: S3Caller, bucket: str
 ) -> web.Response:
     """GET /:bucket?list-type=2: ListObjectsV2."""
-    await require_bucket(core, call, bucket)
+    await require_any_bucket(core, bucket)
     query = call.query
     token = query.get("continuation-token")
     after = query.get("start-after", "")
@@ -66,7 +66,7 @@ async def list_objects(
     core: Core, call: Call, signed: S3Caller, bucket: str
 ) -> web.Response:
     """GET /:bucket: ListObjects (v1)."""
-    await require_bucket(core, call, bucket)
+    await require_any_bucket(core, bucket)
     query = call.query
     limit = _max_keys(query.get("max-keys", ""))
     after = query.get("marker", "")
@@ -95,9 +95,11 @@ async def _entries(
     args: list[Any] = [bucket, prefix, limit + 1]
     async with core.connections.as_caller(call.database_settings()) as connection:
         if delimiter:
-            # A key is marked as one, lest it be taken for a folder of its name.
+            # A key is marked as one, lest it be taken for a folder of its name:
+            # the key that is the prefix itself ends as a folder does.
+            inside = after.removeprefix(prefix) if after.startswith(prefix) else after
             start = after
-            if after and not after.endswith(delimiter):
+            if after and not inside.endswith(delimiter):
                 start = f"{after}\x01"
             rows = await connection.fetch(FOLDED, *args, start, delimiter)
         else:
@@ -136,7 +138,7 @@ def _listing(
     return {
         "Name": bucket,
         "Prefix": url_encoded(query.get("prefix", ""), encoding),
-        "Delimiter": query.get("delimiter") or None,
+        "Delimiter": url_encoded(query.get("delimiter", ""), encoding) or None,
         "EncodingType": encoding,
         "MaxKeys": limit,
         "IsTruncated": more,
@@ -149,7 +151,7 @@ async def list_uploads(
     core: Core, call: Call, signed: S3Caller, bucket: str
 ) -> web.Response:
     """GET /:bucket?uploads: ListMultipartUploads."""
-    await require_bucket(core, call, bucket)
+    await require_any_bucket(core, bucket)
     query = call.query
     limit = _max_keys(query.get("max-uploads", ""))
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -192,7 +194,7 @@ async def list_uploads(
             "NextKeyMarker": encode_token(shown[-1]["key"]) if more else None,
             "NextUploadIdMarker": encode_token(shown[-1]["id"]) if more else None,
             "Prefix": url_encoded(prefix, encoding),
-            "Delimiter": delimiter or None,
+            "Delimiter": url_encoded(delimiter, encoding) or None,
             "EncodingType": encoding,
             "MaxUploads": limit,
             "IsTruncated": more,

@@ -5,6 +5,7 @@ Source: storage-api 3.9.  The caller's permission is tested at every step.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 from uuid import uuid4
 
@@ -237,8 +238,15 @@ async def _chosen_parts(
         if not stored:
             raise errors.missing_part(1, pending.upload_id)
         return list(stored.values())
+    numbers = [number for number, _ in asked]
+    if any(second <= first for first, second in itertools.pairwise(numbers)):
+        raise errors.StorageError(
+            "InvalidPartOrder",
+            "The list of parts was not in ascending order",
+            400,
+        )
     chosen: list[Part] = []
-    for number, etag in sorted(asked):
+    for number, etag in asked:
         part = stored.get(number)
         if part is None:
             raise errors.missing_part(number, pending.upload_id)

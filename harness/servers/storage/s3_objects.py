@@ -27,6 +27,7 @@ from harness.servers.storage.deletes import remove_object, remove_objects
 from harness.servers.storage.reads import FoundObject, find_object, send_object
 from harness.servers.storage.s3_answers import document, js_date, s3_time
 from harness.servers.storage.s3_auth import S3Caller, authorize_form
+from harness.servers.storage.s3_buckets import require_any_bucket
 from harness.servers.storage.staging import BODY_ERRORS
 from harness.servers.storage.uploads import (
     Incoming,
@@ -168,7 +169,7 @@ async def delete_object(
     core: Core, call: Call, signed: S3Caller, bucket: str, key: str
 ) -> web.Response:
     """DELETE /:bucket/*: DeleteObject; a missing object is as good as deleted."""
-    await _require_any_bucket(core, bucket)
+    await require_any_bucket(core, bucket)
     try:
         await remove_object(core, call, bucket, key)
     except errors.StorageError as exc:
@@ -190,7 +191,7 @@ async def delete_objects(
         raise errors.StorageError(
             "MalformedXML", f"1 to {MAX_DELETED} objects can be deleted at once", 400
         )
-    await _require_any_bucket(core, bucket)
+    await require_any_bucket(core, bucket)
     keys = list(dict.fromkeys(asked.keys))
     gone = {row["name"] for row in await remove_objects(core, call, bucket, keys)}
     rest = [key for key in keys if key not in gone]
@@ -227,7 +228,12 @@ async def post_object(core: Core, call: Call, bucket: str) -> web.Response:
             data = await part.read()
             if len(data) > FORM_FIELD_LIMIT:
                 raise errors.entity_too_large("form field")
-            fields[(part.name or "").lower()] = data.decode("utf-8", "replace")
+            name = (part.name or "").lower()
+            if name in fields:
+                raise errors.invalid_signature(
+                    "Duplicate form field in POST policy request"
+                )
+            fields[name] = data.decode("utf-8", "replace")
     except (ValueError, AssertionError, *BODY_ERRORS) as exc:
         raise errors.no_content("The form could not be read") from exc
     authorize_form(core, call, fields, bucket)
@@ -324,11 +330,3 @@ async def _find(core: Core, call: Call, bucket: str, key: str) -> FoundObject:
         if exc.code == "NoSuchBucket":
             raise errors.no_such_key(key) from exc
         raise
-
-
-async def _require_any_bucket(core: Core, bucket: str) -> None:
-    row = await core.connections.row(
-        "select exists (select from storage.buckets where id = $1)", bucket
-    )
-    if not row[0]:
-        raise errors.no_such_bucket(bucket)

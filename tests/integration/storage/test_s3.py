@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
-from harness.protocols.s3_signature import EMPTY_SHA256, Request, sign
+from harness.protocols.s3_signature import (
+    EMPTY_SHA256,
+    Request,
+    canonical_request,
+    presign,
+    sign,
+    signature_of,
+    signing_key,
+    string_to_sign,
+)
 from harness.servers.storage.standalone import StandaloneStorage
 
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -110,6 +122,136 @@ def test_body_that_is_not_the_signed_one(s3: S3) -> None:
     wrong = s3("PUT", "/docs/a", body=large, payload_hash=EMPTY_SHA256)
     assert told(wrong) == (400, "XAmzContentSHA256Mismatch")
     assert s3("PUT", "/docs/a", body=large).status_code == 200
+
+
+def test_header_that_was_added_to_a_signed_request_is_refused(s3: S3) -> None:
+    s3("PUT", "/docs/secret", body=b"secret")
+    host = f"127.0.0.1:{s3.storage.port}"
+    keys = s3.storage.keys.s3
+    path = "/storage/v1/s3/docs/open"
+    query = presign(
+        Request("PUT", path, "", {}, host),
+        keys.access_key_id,
+        keys.secret_access_key,
+        "local",
+        datetime.now(UTC),
+        lifetime_s=60,
+    )
+    url = f"{s3.storage.origin}{path}?{query}"
+    added = {"x-amz-copy-source": "/docs/secret"}
+    assert told(s3.client.put(url, headers=added)) == (403, "AccessDenied")
+    assert told(s3("GET", "/docs/open")) == (404, "NoSuchKey")
+    assert s3.client.put(url, content=b"x").status_code == 200
+
+
+def test_payload_that_is_signed_in_an_unknown_way_is_refused(s3: S3) -> None:
+    wrong = s3("PUT", "/docs/a", body=b"0\r\n\r\n", payload_hash="STREAMING-OTHER")
+    assert told(wrong) == (400, "InvalidRequest")
+
+
+def test_decoded_length_that_is_wrong_is_refused(s3: S3) -> None:
+    unsigned = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    for length in ("3", "5"):
+        wrong = s3(
+            "PUT",
+            "/docs/a",
+            body=b"4\r\ndata\r\n0\r\n\r\n",
+            payload_hash=unsigned,
+            x_amz_decoded_content_length=length,
+        )
+        assert told(wrong) == (400, "InvalidRequest")
+    assert told(s3("GET", "/docs/a")) == (404, "NoSuchKey")
+
+
+def test_path_signed_as_it_is_sent(s3: S3) -> None:
+    s3("PUT", "/docs/dir/a", body=b"x")
+    keys = s3.storage.keys.s3
+    path = "/storage/v1/s3/docs/dir%2Fa"
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    headers = {
+        "host": f"127.0.0.1:{s3.storage.port}",
+        "x-amz-content-sha256": EMPTY_SHA256,
+        "x-amz-date": at,
+    }
+    canonical = canonical_request("GET", path, [], headers, EMPTY_SHA256)
+    scope = f"{at[:8]}/local/s3/aws4_request"
+    key = signing_key(keys.secret_access_key, at[:8], "local", "s3")
+    signature = signature_of(key, string_to_sign(at, scope, canonical))
+    headers["Authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, "
+        f"SignedHeaders={';'.join(sorted(headers))}, Signature={signature}"
+    )
+    answer = s3.client.get(f"{s3.storage.origin}{path}", headers=headers)
+    assert answer.content == b"x"
+
+
+def form(s3: S3, policy: dict[str, Any], fields: list[tuple[str, str]]) -> Any:
+    """Send a form signed by the static key pair."""
+    keys = s3.storage.keys.s3
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    encoded = base64.b64encode(json.dumps(policy).encode()).decode()
+    key = signing_key(keys.secret_access_key, at[:8], "local", "s3")
+    signing = {
+        "x-amz-algorithm": "AWS4-HMAC-SHA256",
+        "x-amz-credential": f"{keys.access_key_id}/{at[:8]}/local/s3/aws4_request",
+        "x-amz-date": at,
+        "policy": encoded,
+        "x-amz-signature": signature_of(key, encoded),
+    }
+    parts = [(name, (None, value)) for name, value in (*fields, *signing.items())]
+    url = f"{s3.storage.origin}/storage/v1/s3/docs"
+    return s3.client.post(url, files=[*parts, ("file", ("f.txt", b"data"))])
+
+
+def test_form_outcomes(s3: S3) -> None:
+    policy: dict[str, Any] = {
+        "expiration": "2999-01-01T00:00:00Z",
+        "conditions": [{"bucket": "docs"}, ["starts-with", "$key", "u/"]],
+    }
+    key = [("key", "u/1")]
+    assert form(s3, policy, key).status_code == 200
+    assert s3("GET", "/docs/u/1").content == b"data"
+    assert told(form(s3, policy, [*key, ("key", "u/2")])) == (400, "InvalidSignature")
+    assert told(form(s3, policy, [("key", "v/1")])) == (403, "AccessDenied")
+    anywhere = {**policy, "conditions": [["starts-with", "$key", ""]]}
+    assert told(form(s3, anywhere, key)) == (403, "AccessDenied")
+    past = {**policy, "expiration": "2020-01-01T00:00:00Z"}
+    assert told(form(s3, past, key)) == (400, "ExpiredToken")
+    assert told(form(s3, {}, key)) == (400, "InvalidSignature")
+
+
+def test_listing_goes_on_after_a_key_that_is_the_prefix(s3: S3) -> None:
+    for key in ("a/", "a/1", "a/b/2", "c"):
+        assert s3("PUT", f"/docs/{key}", body=b"x").status_code == 200
+    query = "list-type=2&max-keys=1&delimiter=%2F&prefix=a%2F"
+    seen: list[str | None] = []
+    token: str | None = ""
+    while token is not None:
+        after = f"&continuation-token={quote(token, safe='')}" if token else ""
+        page = ET.fromstring(s3("GET", "/docs", query + after).content)
+        seen += [e.text for e in page.iter(f"{NAMESPACE}Key")]
+        seen += [e.text for e in page.findall(f".//{NAMESPACE}CommonPrefixes/*")]
+        token = page.findtext(f"{NAMESPACE}NextContinuationToken")
+    assert seen == ["a/", "a/1", "a/b/"]
+
+
+@pytest.mark.parametrize("order", [(2, 1), (1, 1)])
+def test_parts_out_of_order_are_refused(s3: S3, order: tuple[int, int]) -> None:
+    created = ET.fromstring(s3("POST", "/docs/m", "uploads=").content)
+    upload = f"uploadId={created.findtext(f'{NAMESPACE}UploadId')}"
+    tags = {
+        n: s3("PUT", "/docs/m", f"partNumber={n}&{upload}", b"x").headers["etag"]
+        for n in (1, 2)
+    }
+    listed = "".join(
+        f"<Part><PartNumber>{n}</PartNumber><ETag>{tags[n]}</ETag></Part>"
+        for n in order
+    )
+    body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+    assert told(s3("POST", "/docs/m", upload, body.encode())) == (
+        400,
+        "InvalidPartOrder",
+    )
 
 
 def test_list_forms(s3: S3) -> None:

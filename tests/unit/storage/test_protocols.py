@@ -252,6 +252,22 @@ def test_policy_that_is_kept() -> None:
     fields = {"key": "dir/a", "content-type": "text/plain", "policy": "x"}
     parsed.check(fields, "b", NOW)
     assert parsed.size_range == (1, 10)
+    # What signs the form need not be in a condition, as the real service has it.
+    signing = ("algorithm", "credential", "date", "security-token", "signature")
+    parsed.check({**fields, **{f"x-amz-{name}": "x" for name in signing}}, "b", NOW)
+
+
+def test_policy_without_a_bucket_is_for_none() -> None:
+    anywhere = PostPolicy.parse(policy(conditions=[["starts-with", "$key", ""]]))
+    with pytest.raises(PolicyError, match="bucket"):
+        anywhere.check({"key": "a"}, "b", NOW)
+
+
+def test_condition_on_a_field_that_is_not_there_is_not_kept() -> None:
+    conditions = [{"bucket": "b"}, ["starts-with", "$acl", ""], {"key": "a"}]
+    parsed = PostPolicy.parse(policy(conditions=conditions))
+    with pytest.raises(PolicyError, match="acl"):
+        parsed.check({"key": "a"}, "b", NOW)
 
 
 @pytest.mark.parametrize(

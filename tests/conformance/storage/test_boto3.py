@@ -273,6 +273,9 @@ def test_session_token_obeys_the_policies(
     alice.put_object(Bucket="files", Key=f"{ALICE}/a.txt", Body=b"mine")
     got = alice.get_object(Bucket="files", Key=f"{ALICE}/a.txt")
     assert got["Body"].read() == b"mine"
+    # No policy lets her see the bucket itself, as in most projects.
+    listed = alice.list_objects_v2(Bucket="files")["Contents"]
+    assert [each["Key"] for each in listed] == [f"{ALICE}/a.txt"]
     with pytest.raises(ClientError, match="AccessDenied"):
         alice.put_object(Bucket="files", Key="other/a.txt", Body=b"x")
     s3.put_object(Bucket="files", Key="other/a.txt", Body=b"hidden")

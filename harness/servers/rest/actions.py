@@ -136,6 +136,9 @@ class Action:
         if request.preferences is not NO_PREFERENCES:
             if not self.settings.db_tx_end.endswith("allow-override"):
                 preferences = [name for name in preferences if name != "tx"]
+            zone = request.preferences.timezone
+            if zone is not None and not self.time_zones.listed(zone):
+                preferences = [name for name in preferences if name != "timezone"]
             applied = request.preferences.applied(*preferences)
             if applied:
                 headers["Preference-Applied"] = applied

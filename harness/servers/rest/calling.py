@@ -34,7 +34,7 @@ from harness.servers.rest.routines import find_routine
 from harness.servers.rest.schema import Column, QualifiedName, Routine, Table
 from harness.servers.rest.transaction import Check
 
-__all__ = ["call_function", "routine_of"]
+__all__ = ["call_function", "check_method", "routine_of"]
 
 SOURCE = "pgrst_source"
 CALLABLE = ("GET", "HEAD", "POST", "OPTIONS")
@@ -93,13 +93,17 @@ def _bytes(text: bytes | None) -> bytes:
     return b"" if text is None else bytes.fromhex(text[2:].decode())
 
 
+def check_method(method: str) -> None:
+    """Refuse what no function is called by, whatever else is wrong."""
+    if method not in CALLABLE:
+        raise method_not_allowed_on_rpc(method)
+
+
 def routine_of(
     action: Action, payload: Payload | None, pairs: Sequence[tuple[str, str]]
 ) -> Routine:
     """Return the function that the request's name and arguments mean."""
     request = action.request
-    if request.method not in CALLABLE:
-        raise method_not_allowed_on_rpc(request.method)
     posted = request.method == "POST"
     names = payload.keys if payload is not None else [name for name, _ in pairs]
     return find_routine(

@@ -20,7 +20,7 @@ from harness.servers.caller import ANON_ROLE
 from harness.servers.project import ERROR_CODE, Caller, ServedProject, bearer_token
 from harness.servers.rest.actions import Action
 from harness.servers.rest.cache import SchemaHolder
-from harness.servers.rest.calling import call_function
+from harness.servers.rest.calling import call_function, check_method
 from harness.servers.rest.failures import (
     connection_failure,
     issued_in_future,
@@ -125,6 +125,7 @@ class RestService:
         if request.kind == "root":
             return await describe(action)
         if request.kind == "function":
+            check_method(request.method)
             action.query = parse_query(
                 request.raw_query, arguments_allowed=request.reading
             )

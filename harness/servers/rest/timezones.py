@@ -16,6 +16,10 @@ class TimeZones:
         self._pool = pool
         self._names: frozenset[str] | None = None
 
+    def listed(self, name: str) -> bool:
+        """Tell whether ``name`` is a time zone; False before :meth:`knows` asked."""
+        return self._names is not None and name in self._names
+
     async def knows(self, name: str) -> bool:
         """Tell whether ``name`` is a time zone."""
         if self._names is None:

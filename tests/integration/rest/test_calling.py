@@ -132,6 +132,7 @@ def test_results_come_as_csv_or_one_object(client: httpx.Client) -> None:
         ("PATCH", "add", {"a": 1}, 405, "PGRST101"),
         ("DELETE", "add", None, 405, "PGRST101"),
         ("PUT", "add", {"a": 1}, 405, "PGRST101"),
+        ("PUT", "add?a=1", {"a": 1}, 405, "PGRST101"),
     ],
 )
 def test_mistaken_calls_are_told(

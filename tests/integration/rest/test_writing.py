@@ -424,6 +424,9 @@ def test_time_zone_is_the_transactions(serve: Serve) -> None:
     assert response.json() == [{"at": "2026-01-01T07:00:00-05:00"}]
     assert response.headers["Preference-Applied"] == "timezone=America/New_York"
     assert client.get("/moments").json() == [{"at": "2026-01-01T12:00:00+00:00"}]
+    unknown = client.get("/moments", headers={"Prefer": "timezone=Mars/Olympus"})
+    assert unknown.json() == [{"at": "2026-01-01T12:00:00+00:00"}]
+    assert "Preference-Applied" not in unknown.headers
 
 
 def test_transaction_end_may_be_overridden_where_allowed(serve: Serve) -> None:

@@ -77,7 +77,7 @@ class TableBatch:
         return frozenset(
             row
             for row, item in enumerate(self.items)
-            if since < item.commit_lsn <= until
+            if since <= item.commit_lsn < until
         )
 
     def key_of(self, position: int) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ class ChangeFeed:
             self._queue.popleft()
         try:
             self._post(await self._letters_when_possible(items))
-            self.registry.retire(items[0].commit_lsn - 1)
+            self.registry.retire(items[0].commit_lsn)
         except Exception as exc:
             # A batch that breaks us must not end the feed; its readers are told.
             log.exception("a batch of changes was lost")
@@ -347,7 +347,7 @@ class ChangeFeed:
         watchers = self.registry.watchers(relation.schema, relation.name)
         for subscription in watchers.subscriptions():
             # What was committed before a subscription is none of its affair.
-            if subscription.since_lsn < emptied.commit_lsn <= subscription.until_lsn:
+            if subscription.since_lsn <= emptied.commit_lsn < subscription.until_lsn:
                 subscription.channel.system("ok", EXTENSION, text)
 
 

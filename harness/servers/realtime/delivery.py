@@ -67,7 +67,7 @@ async def write_letters(
     """Return what each subscription gets of this table's changes."""
     letters: list[Letter] = []
     first, last = batch.items[0].commit_lsn, batch.items[-1].commit_lsn
-    all_covered = watchers.newest_lsn < first and last <= watchers.oldest_lsn
+    all_covered = watchers.newest_lsn <= first and last < watchers.oldest_lsn
     for role in watchers.roles.values():
         wanted = [await batch.wanted(watches) for watches in role.kinds]
         letters += _endings(batch, role)

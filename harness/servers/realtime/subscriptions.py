@@ -147,7 +147,8 @@ class Subscription:
     """The live watches of one channel.
 
     ``identity`` is who is judged; ``is_live`` turns false when the channel leaves.  It
-    covers what is committed after ``since_lsn`` and up to ``until_lsn``.
+    covers what is committed from ``since_lsn`` on and before ``until_lsn``: positions
+    of the log are those of the next record, a commit's is that of its own.
     """
 
     __slots__ = ("channel", "identity", "is_live", "since_lsn", "until_lsn", "watches")

@@ -71,7 +71,7 @@ class RoleWatchers:
 class TableWatchers:
     """All watchers of one table, by role.
 
-    All their subscriptions cover what was committed after ``newest_lsn`` and up to
+    All their subscriptions cover what was committed from ``newest_lsn`` on and before
     ``oldest_lsn``.
     """
 
@@ -163,7 +163,7 @@ class SubscriptionRegistry:
         self._by_table.clear()
 
     def end(self, subscription: Subscription, lsn: int) -> None:
-        """Let ``subscription`` cover nothing beyond ``lsn``."""
+        """Let ``subscription`` cover nothing from ``lsn`` on."""
         subscription.until_lsn = lsn
         self._ending.append(subscription)
         self._by_table.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import asyncpg
+
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire
 
@@ -141,7 +143,6 @@ async def test_values_are_written_as_postgres_writes_jsonb(
 
 
 async def _as_jsonb(server: RealtimeServer) -> dict[str, Any]:
-    import asyncpg
     import orjson
 
     arguments = server.database.connect_args("supabase_admin")
@@ -152,6 +153,29 @@ async def _as_jsonb(server: RealtimeServer) -> dict[str, Any]:
         await connection.close()
     value: dict[str, Any] = orjson.loads(text)
     return value
+
+
+async def test_row_written_before_and_committed_after_the_join_arrives(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(*NOTES)
+    arguments = server.database.connect_args("supabase_admin")
+    connection = await asyncpg.connect(**arguments)
+    try:
+        async with Wire(server) as first, Wire(server) as second:
+            # Opening the stream would wait for the writer.
+            await first.watch("realtime:notes", ALL_NOTES)
+            for number in range(3):
+                async with connection.transaction():
+                    await connection.execute(f"insert into notes values ({number})")
+                    await second.watch(f"realtime:{number}", ALL_NOTES)
+                # The commit is the very next thing in the log.
+                change = await second.expect(
+                    event="postgres_changes", topic=f"realtime:{number}"
+                )
+                assert change.payload["data"]["record"]["id"] == number
+    finally:
+        await connection.close()
 
 
 async def test_bulk_insert_arrives_whole_and_in_order(server: RealtimeServer) -> None:

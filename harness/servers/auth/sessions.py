@@ -172,7 +172,8 @@ async def refresh_session(
         active = await _active_token(connection, row["id"])
         if active is not None and active["parent"] == token:
             return await _session(connection, row, active["token"])
-        if now > given["updated_at"] + timedelta(
+        # Without an active token the family was revoked: the interval helps no more.
+        if active is None or now > given["updated_at"] + timedelta(
             seconds=settings.refresh_token_reuse_interval_s
         ):
             if settings.refresh_token_rotation:

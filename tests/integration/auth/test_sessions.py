@@ -178,6 +178,22 @@ async def test_an_old_token_after_the_interval_ends_the_family(
     )
 
 
+async def test_an_ended_family_has_no_interval_left(
+    auth: Any, refused: Refused
+) -> None:
+    session = await auth.sign_up()
+    second = (await auth.refresh(session["refresh_token"])).json()
+    third = (await auth.refresh(second["refresh_token"])).json()
+    await auth.sql(
+        "update auth.refresh_tokens set updated_at = updated_at - interval '1 minute' "
+        "where parent is null"
+    )
+    for each in (session, third, second):
+        refused(
+            await auth.refresh(each["refresh_token"]), 400, "refresh_token_already_used"
+        )
+
+
 async def test_without_rotation_an_old_token_is_refused_and_the_family_lives(
     make_auth: Callable[..., Awaitable[Any]], refused: Refused
 ) -> None:

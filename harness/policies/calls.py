@@ -7,7 +7,7 @@ stored in, a helper it is passed to) and, failing that, from its name and type.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.db.catalog import Catalog, Column, Function, Name, Parameter, Relation
@@ -19,7 +19,7 @@ from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import NUMBER_TYPES, literal, pattern_example
 
-__all__ = ["Call", "callable_functions", "plan_calls"]
+__all__ = ["Call", "call_about", "callable_functions", "plan_calls"]
 
 MAX_ROWS = 4
 USER_WORDS = re.compile(
@@ -167,6 +167,17 @@ def plan_calls(trial: Trial, persona: Persona, function: Function) -> list[Call]
     return list(unique.values())
 
 
+def call_about(
+    trial: Trial, persona: Persona, function: Function, rows: Iterable[StoredRow]
+) -> Call | None:
+    """Return a call with the keys of ``rows``, stored or not; None if it takes none."""
+    meant = meanings(function, trial)
+    given = {row.table: row for row in rows}
+    if not any(m.column and m.column.table in given for m in meant.values()):
+        return None
+    return _Planner(trial, persona, function, meant, given).call("own", "", 0)
+
+
 def _names_anybody(meant: Mapping[str, Meaning]) -> bool:
     return any(m.user or m.column is not None for m in meant.values())
 
@@ -182,10 +193,11 @@ class _Planner:
     persona: Persona
     function: Function
     meant: Mapping[str, Meaning]
+    given: Mapping[Name, StoredRow] = field(default_factory=dict)
     chosen: dict[Name, StoredRow] = field(default_factory=dict)
 
     def call(self, scope: str, clan: str, turn: int) -> Call | None:
-        self.chosen = {}
+        self.chosen = dict(self.given)
         arguments: dict[str, str | None] = {}
         for position, parameter in enumerate(self.function.parameters, 1):
             name = parameter.name or f"${position}"

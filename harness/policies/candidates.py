@@ -24,6 +24,7 @@ from harness.policies.values import literal
 __all__ = [
     "Candidate",
     "foreign_candidates",
+    "fresh_copy",
     "own_candidates",
     "row_owners",
     "shared_candidates",
@@ -63,7 +64,7 @@ def own_candidates(
         if persona.user is not None and persona.user.id in row.users
     ]
     for row in _spread(mine):
-        values = _fresh_copy(trial, persona, relation, row)
+        values = fresh_copy(trial, persona, relation, row)
         if values is not None:
             aside = _aside(relation, values, trial.ownership.of(relation.name))
             yield Candidate(kind="own", values=values, about=(row,), aside=aside)
@@ -74,7 +75,7 @@ def shared_candidates(
 ) -> Iterator[Candidate]:
     """Yield rows like those that belong to nobody."""
     for row in _spread(list(trial.population.owned_by(relation.name, ""))):
-        values = _fresh_copy(trial, persona, relation, row)
+        values = fresh_copy(trial, persona, relation, row)
         if values is not None:
             yield Candidate(kind="shared", values=values, about=(row,))
 
@@ -85,7 +86,7 @@ def foreign_candidates(
     """Yield rows that the persona has no business to store."""
     owned = trial.ownership.of(relation.name)
     for row in _spread(trial.foreign_rows(persona, relation.name)):
-        planted = _fresh_copy(trial, persona, relation, row)
+        planted = fresh_copy(trial, persona, relation, row)
         if planted is None:
             continue
         if relation.name == OBJECTS:
@@ -185,7 +186,7 @@ def _spread(rows: list[StoredRow]) -> list[StoredRow]:
     return rows[::step][:MAX_TEMPLATES]
 
 
-def _fresh_copy(
+def fresh_copy(
     trial: Trial, persona: Persona, relation: Relation, row: StoredRow
 ) -> dict[str, str | None] | None:
     """Copy a row under new keys, within what the role may insert; None if it cannot."""

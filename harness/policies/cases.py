@@ -7,7 +7,7 @@ expectation is the *wrong* outcome: it holds when the fault is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -88,7 +88,8 @@ class Case:
 
     ``rows`` are those the case is about; whatever else is needed is found by the
     shrinker.  ``repairs`` is DDL that stands in for something missing, so that a fault
-    behind another fault shows.  ``settings`` hold for the statements.
+    behind another fault shows.  ``settings`` hold for the statements.  A ``dependent``
+    case shows its fault only if the last step fails to without each one before it.
     """
 
     persona: Persona
@@ -97,6 +98,13 @@ class Case:
     rows: tuple[StoredRow, ...] = ()
     repairs: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    dependent: bool = False
+
+    def without_one(self) -> Iterator[Case]:
+        """Yield the case without each of the steps before the last."""
+        for index in range(len(self.steps) - 1):
+            steps = (*self.steps[:index], *self.steps[index + 1 :])
+            yield replace(self, steps=steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ from harness.policies.properties_grants import (
 from harness.policies.properties_inserts import rows_are_not_planted
 from harness.policies.properties_powers import own_powers_are_not_raised
 from harness.policies.properties_realtime import topics_reach_only_their_own
+from harness.policies.properties_sequences import sequences_open_nothing_of_others
 from harness.policies.properties_shared import (
     partitions_are_guarded_like_their_table,
     shared_rows_are_kept_by_their_keepers,
@@ -113,6 +114,7 @@ PROPERTIES: tuple[Property, ...] = (
     results.functions_keep_bucket_limits,
     results.functions_claim_only_what_they_did,
     functions_resist_shadowing,
+    sequences_open_nothing_of_others,
     topics_reach_only_their_own,
     every_policy_is_reached,
 )
@@ -236,7 +238,16 @@ class _Run:
         )
         personas = population.world.cast.personas
         decisions = await decide(prober, catalog, ownership, population, personas)
-        return Trial(catalog, mined, ownership, population, decisions, prober, values)
+        return Trial(
+            catalog,
+            mined,
+            ownership,
+            population,
+            decisions,
+            prober,
+            values,
+            told=self.violated,
+        )
 
     async def judge(self, trial: Trial, rules: RuleSet | None) -> None:
         """Run all properties and, if any are declared, the rules."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-from harness.db.catalog import Function
+from harness.db.catalog import Function, Relation
 from harness.policies.calls import Call, callable_functions, plan_calls
 from harness.policies.cases import Case, Expectation, Violation
 from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
@@ -239,6 +239,11 @@ def _observation(trial: Trial, change: Change) -> str:
     for name in names:
         column = relation.column(name)
         text = as_text((row or {}).get(name))
+        if name not in relation.primary_key and _is_clock(relation, change, name):
+            before = literal(as_text((change.before or {}).get(name)))
+            told = f"{column.sql} is distinct from {before}::{column.type}"
+            conditions.append(told)
+            continue
         conditions.append(
             f"{column.sql} is null"
             if text is None
@@ -246,6 +251,12 @@ def _observation(trial: Trial, change: Change) -> str:
         )
     exists = f"exists (select from {change.table.sql} where {' and '.join(conditions)})"
     return f"not {exists}" if change.kind == "delete" else exists
+
+
+def _is_clock(relation: Relation, change: Change, column: str) -> bool:
+    """Say whether an update wrote the time, which is another at each run."""
+    timed = relation.column(column).base_type.startswith("timestamp")
+    return change.kind == "update" and timed and column in change.columns
 
 
 def _stable(change: Change, column: str) -> bool:

@@ -15,7 +15,12 @@ from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
 from harness.policies.probing import Attempt
 from harness.policies.properties_rows import rank
-from harness.policies.sights import concerns_others, is_hidden, is_open_to_visitors
+from harness.policies.sights import (
+    concerns_others,
+    is_hidden,
+    is_open_to_visitors,
+    opens_parents,
+)
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
@@ -94,10 +99,16 @@ async def _visits(
     An order at a shop or a review of a listing may be stored, though that shop is
     closed and that listing a draft, as long as whoever stores it sees it.
     """
-    owners = trial.ownership.of(relation.name).owners
-    if not hidden or not any(candidate.values.get(c) == persona.sub for c in owners):
+    owned = trial.ownership.of(relation.name)
+    names = owned.user_names if owned.membership else owned.owners
+    if not hidden or not any(candidate.values.get(c) == persona.sub for c in names):
         return False
     if not all(is_open_to_visitors(trial, parent) for parent in hidden):
+        return False
+    # A request to join may be stored; a membership, which opens what is hidden, not.
+    if owned.membership and await opens_parents(
+        trial, persona, relation, candidate.values, hidden
+    ):
         return False
     step = trial.insert_step(relation, candidate.values)
     readable = [

@@ -31,6 +31,8 @@ MAX_CLOSURE = 200
 SMALL_ROWS = 3
 BUCKETS = Name("storage", "buckets")
 SMALL_IDENTITIES = 2
+# Stands for whoever a row names without a part in the fault.
+NOBODY = "00000000-0000-4000-8000-000000000000"
 DROPPED_OBJECT_COLUMNS = ("path_tokens", "created_at", "updated_at", "last_accessed_at")
 
 
@@ -104,11 +106,13 @@ class Shrinker:
     def _widening(self, case: Case) -> Iterable[list[StoredRow]]:
         yield self._closure(case.rows)
         clan = case.persona.clan
+        # A statement without a WHERE would reach the caller's own rows as well.
+        aimed = case.steps[-1].target if self._victims(case) else None
         own = [
             row
             for rows in self.population.tables.values()
             for row in rows
-            if clan and row.clan == clan and row.table != OBJECTS
+            if clan and row.clan == clan and row.table not in (OBJECTS, aimed)
         ]
         yield self._closure([*case.rows, *own])
         victims = {row.clan for row in case.rows if row.clan}
@@ -172,7 +176,7 @@ class Shrinker:
         }
 
     async def _minimise(self, case: Case, setup: _Setup) -> ShrunkCase:
-        setup = await self._drop_rows(case, setup)
+        setup = await self._drop_rows(case, setup, self._victims(case))
         setup = await self._drop_users(case, setup)
         setup = await self._merge_users(case, setup)
         setup = await self._drop_columns(case, setup)
@@ -217,7 +221,20 @@ class Shrinker:
         known = frozenset(user.id for user in self.population.world.cast.users)
         return ShrunkCase(case, setup.users, setup.rows, setup.triggers, known=known)
 
-    async def _drop_rows(self, case: Case, setup: _Setup) -> _Setup:
+    def _victims(self, case: Case) -> list[tuple[Name, Mapping[str, str | None]]]:
+        """Return the rows that a statement without a WHERE is there to reach."""
+        last = case.steps[-1]
+        if case.expectation.kind != "affects" or last.filters:
+            return []
+        rows = [row for row in case.rows if row.table == last.target]
+        return [(row.table, self._values(row)) for row in rows]
+
+    async def _drop_rows(
+        self,
+        case: Case,
+        setup: _Setup,
+        victims: list[tuple[Name, Mapping[str, str | None]]],
+    ) -> _Setup:
         size = max(1, len(setup.rows) // 2)
         while setup.rows:
             shrunk = False
@@ -225,7 +242,9 @@ class Shrinker:
             while start > -size:
                 kept = setup.rows[: max(start, 0)] + setup.rows[start + size :]
                 tried = replace(setup, rows=kept)
-                if len(kept) < len(setup.rows) and await self._shows(case, tried):
+                fewer = len(kept) < len(setup.rows)
+                aimed = all(victim in kept for victim in victims)
+                if fewer and aimed and await self._shows(case, tried):
                     setup, shrunk = tried, True
                 start -= size
             if size == 1 and not shrunk:
@@ -250,16 +269,27 @@ class Shrinker:
         for kept, gone in itertools.combinations(others, 2):
             if merged & {kept, gone}:
                 continue
-            rows = tuple(
-                (table, {k: kept if v == gone else v for k, v in row.items()})
-                for table, row in setup.rows
-            )
-            users = tuple(user for user in setup.users if user.id != gone)
-            tried = replace(setup, users=users, rows=rows)
+            tried = self._renamed(setup, gone, kept)
             if await self._shows(case, tried):
                 setup = tried
                 merged.add(gone)
+        left = [user for user in others if user not in merged]
+        for gone in left[1:]:
+            tried = self._renamed(setup, gone, NOBODY)
+            if await self._shows(case, tried):
+                setup = tried
         return setup
+
+    def _renamed(self, setup: _Setup, gone: str, kept: str) -> _Setup:
+        """Return the setup with another user in place of one; each key stays once."""
+        rows: dict[tuple[object, ...], tuple[Name, Mapping[str, str | None]]] = {}
+        for number, (table, values) in enumerate(setup.rows):
+            row = {k: kept if v == gone else v for k, v in values.items()}
+            key = tuple(row.get(c) for c in self.catalog.relations[table].primary_key)
+            if key != (NOBODY,):
+                rows.setdefault((table, *key) if key else (number,), (table, row))
+        users = tuple(user for user in setup.users if user.id != gone)
+        return replace(setup, users=users, rows=tuple(rows.values()))
 
     async def _drop_columns(self, case: Case, setup: _Setup) -> _Setup:
         for index, (table, values) in enumerate(setup.rows):
@@ -276,10 +306,15 @@ class Shrinker:
         return setup
 
     async def _shows(self, case: Case, setup: _Setup) -> bool:
-        answer = await self.prober.attempt(
-            case_attempt(case, setup_statements(case, setup, self.catalog))
-        )
-        return case.expectation.holds(answer)
+        prepared = setup_statements(case, setup, self.catalog)
+        answer = await self.prober.attempt(case_attempt(case, prepared))
+        if not case.expectation.holds(answer):
+            return False
+        for shorter in case.without_one() if case.dependent else ():
+            answer = await self.prober.attempt(case_attempt(shorter, prepared))
+            if case.expectation.holds(answer):
+                return False
+        return True
 
 
 def setup_statements(

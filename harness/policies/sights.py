@@ -17,6 +17,7 @@ __all__ = [
     "concerns_others",
     "is_hidden",
     "is_open_to_visitors",
+    "opens_parents",
     "own_place",
 ]
 
@@ -67,6 +68,18 @@ async def concerns_others(
     )
     after = await _sights(trial, persona, relation, values, hidden, put_aside)
     return any(now > then for now, then in zip(after, before, strict=True))
+
+
+async def opens_parents(
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    values: Mapping[str, str | None],
+    hidden: list[Parent],
+) -> bool:
+    """Say whether the persona sees hidden parents once the row is there."""
+    seen = await _sights(trial, persona, relation, values, hidden, ())
+    return any(seen[-len(hidden) :])
 
 
 async def _sights(

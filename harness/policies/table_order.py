@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from harness.db.catalog import Catalog, Name, Relation
@@ -9,8 +10,13 @@ from harness.policies.mining import Mined
 from harness.policies.ownership import Ownership
 from harness.policies.storage_paths import OBJECTS
 
-__all__ = ["SKIPPED", "insertion_order", "rooted_tables"]
+__all__ = ["BARRING_NAME", "SKIPPED", "insertion_order", "rooted_tables"]
 
+# A table whose rows take rights away from the user that they name.
+BARRING_NAME = re.compile(
+    r"(^|_)(bans?|banned|block(s|ed|list)|suspensions?|mutes?|muted|kicks?|sanctions?|"
+    r"restrictions?|strikes?|penalt(y|ies)|lockouts?|blacklist)(_|$)"
+)
 # Tables that worlds leave as they are.
 SKIPPED = (Name("storage", "buckets"), Name("realtime", "messages"))
 

@@ -44,6 +44,8 @@ class Trial:
     prober: Prober
     values: Values
     called: list[Any] | None = None
+    # Relation, command and persona of what is a finding already.
+    told: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def personas(self) -> tuple[Persona, ...]:

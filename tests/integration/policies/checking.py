@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from harness.db.address import DatabaseAddress
-from harness.events import Event, Finding, Undecided
+from harness.events import Event, Finding, Undecided, Witness
 from harness.policies.check import Budget, CheckSummary, check_schema
 from harness.policies.rules import RuleSet
 from harness.policies.scratch import ScratchFactory, cloned
@@ -45,6 +45,16 @@ class Checked:
 
 
 CheckSql = Callable[..., Checked]
+
+
+def is_small(witness: Witness | None, *, statements: int = 2) -> bool:
+    """Say whether a witness fits into a glance, with so many statements at most."""
+    return (
+        witness is not None
+        and witness.rows <= 3
+        and witness.identities <= 2
+        and witness.statements <= statements
+    )
 
 
 def is_finding(event: Event) -> bool:

@@ -15,6 +15,7 @@ from tests.integration.policies.checking import (
     CheckSql,
     changed_by,
     finds_a_fault,
+    is_small,
     run_check,
 )
 from tests.integration.policies.conftest import StyleDatabase
@@ -23,7 +24,6 @@ FOUND_AT_LEAST = 0.95
 # What no property tells yet; any other miss fails, and the bar counts these.
 KNOWN_MISSES = {
     "social: followers need no acceptance",
-    "social: requests accepted by anybody",
     "workspace: memberships changed by strangers",
     "workspace: wrong folder index",
 }
@@ -40,6 +40,13 @@ SAMPLE = {
     "ecommerce: order view runs as its owner",
     "health: opening any record",
     "workspace: posts handed over",
+    # Only a sequence of commands shows these.
+    "clubs: newcomers choose their own role",
+    "clubs: requests made as approved",
+    "clubs: bans lifted by the banned",
+    "clubs: others' things offered to oneself",
+    "household: invites sent for any household",
+    "social: requests accepted by anybody",
 }
 
 
@@ -60,11 +67,11 @@ def test_fault_is_found_with_a_small_witness(
 ) -> None:
     checked = check_sql(schema_sql(fault.style) + fault.sql)
     assert checked.findings
+    # A sequence of three commands needs three statements.
+    sequences = checked.found("sequences_open_nothing_of_others")
+    statements = 3 if sequences else 2
     witnesses = [finding.witness for finding in checked.findings]
-    assert any(
-        w is not None and w.rows <= 3 and w.identities <= 2 and w.statements <= 2
-        for w in witnesses
-    )
+    assert any(is_small(witness, statements=statements) for witness in witnesses)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from harness.servers.realtime.database import (
     unavailable,
 )
 from harness.servers.realtime.delivery import Frame, Letter, write_letters
+from harness.servers.realtime.late import LateChannels
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.replication import ReplicationError, ReplicationStream
 from harness.servers.realtime.subscribing import Subscriber
@@ -68,6 +69,7 @@ class ChangeFeed:
         self.checker = VisibilityChecker(
             service.project.database, self._settings.statement_timeout_ms
         )
+        self.late = LateChannels(service)
         self._tables: dict[int, tuple[Relation, Table | None]] = {}
         self._queue: deque[Item | _Emptied] = deque()
         self._arrived = asyncio.Event()
@@ -89,12 +91,13 @@ class ChangeFeed:
         """Stop streaming and delivering."""
         tasks = [t for t in (self._opening, self._delivering) if t is not None]
         self._opening = self._delivering = None
+        # At once: who comes while the tasks end gets a stream of its own.
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
         self._queue.clear()
         await self.checker.close()
 
@@ -140,6 +143,8 @@ class ChangeFeed:
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
         self._stream = stream
+        # Before the stream is first read from.
+        self.late.stream_opened()
         if self._delivering is None:
             self._delivering = asyncio.get_running_loop().create_task(self._deliver())
 
@@ -212,13 +217,17 @@ class ChangeFeed:
         await asyncio.shield(self.open_soon())
         now = self._service.clock.now()
         until = commit_timestamp(int(now.timestamp() * 1_000_000))
-        text = (
-            "The replication connection was lost and is back:"
-            f" changes committed{since} and before {until} may be missing"
-        )
-        for channel in self.registry.listeners():
-            channel.system("error", EXTENSION, text)
-            channel.system("ok", EXTENSION, SUBSCRIBED)
+        lost = "The replication connection was lost and is back:"
+        gap = f"committed{since} and before {until} may be missing"
+        subscribed = dict.fromkeys(self.registry.listeners())
+        for listener in subscribed:
+            text = f"{lost} changes and broadcasts {gap}"
+            listener.system("error", EXTENSION, text)
+            listener.system("ok", EXTENSION, SUBSCRIBED)
+        for channel in self._service.channels():
+            if channel not in subscribed:
+                text = f"{lost} broadcasts of the database {gap}"
+                channel.system("error", "system", text)
 
     # Delivering -----------------------------------------------------------------------
 

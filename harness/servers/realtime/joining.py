@@ -19,6 +19,7 @@ from harness.servers.realtime.join_request import (
     JoinRequest,
     read_join,
 )
+from harness.servers.realtime.late import Seen
 from harness.servers.realtime.replay import Replayed
 from harness.servers.realtime.subscriptions import Subscription, SubscriptionError
 from harness.servers.realtime.tokens import Identity, RefusedError
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["TOO_MANY_JOINS", "TOO_MANY_USERS", "Joiner"]
 
 CLOSE_GOING_AWAY = 1001
-LATE_STREAM = (
-    "The replication connection is open now: broadcasts that the database sent since"
-    " the channel was joined may be missing"
-)
 PATIENCE_S = 5.0  # official clients give a join up after 10 s
+PUBLIC_PATIENCE_S = 1.0  # with a stream that a public channel may do without
 REPLICATION_DEADLINE_S = 60.0
 TOO_MANY_USERS = "Too many connected users"
 TOO_MANY_JOINS = "Too many joins per second"
@@ -69,12 +67,12 @@ class Joiner:
         if previous is not None:
             previous.remove()
         channel = self._start(socket, message, request, identity)
-        if request.private or request.bindings:
+        is_open = self._service.changes.open_soon().done()
+        if request.private or request.bindings or not is_open:
             channel.wait_for(self._complete(channel, message, request, previous))
         else:
             access = Access(broadcast=True, presence=True)
             self._welcome(channel, message, request, previous, access)
-            self._service.changes.open_soon()
 
     def _start(
         self, socket: Socket, message: Message, request: JoinRequest, identity: Identity
@@ -144,11 +142,13 @@ class Joiner:
     ) -> None:
         replayed: list[Replayed] = []
         subscription: Subscription | SubscriptionError | None = None
-        is_streaming = True
+        changes = self._service.changes
+        seen: Seen | None = None
         try:
             access = await channel.read_access()
-            if request.private:
-                is_streaming = await self._stream_opens()
+            patience_s = PATIENCE_S if request.private else PUBLIC_PATIENCE_S
+            if not await self._stream_opens(patience_s):
+                seen = await changes.late.look(channel)
             if request.bindings and not self._settings.compat:
                 subscription = await self._subscription(channel, request)
             if request.replay is not None and access.broadcast:
@@ -166,25 +166,19 @@ class Joiner:
         for stored in replayed:
             stored.send_to(channel)
         channel.release()
-        if not is_streaming:
-            self._service.spawn(self._tell_late_stream(channel))
+        if access.broadcast and not changes.open_soon().done():
+            changes.late.add(channel, seen)
         if subscription is not None:
-            self._service.changes.subscriber.settle(channel, subscription)
+            changes.subscriber.settle(channel, subscription)
         elif request.bindings:
-            self._service.changes.subscriber.subscribe(channel, request.bindings)
+            changes.subscriber.subscribe(channel, request.bindings)
 
-    async def _stream_opens(self) -> bool:
+    async def _stream_opens(self, patience_s: float) -> bool:
         """Say whether broadcasts from the database can arrive, waiting for a moment."""
         opening = self._service.changes.open_soon()
         if not opening.done():
-            await asyncio.wait([opening], timeout=PATIENCE_S)
+            await asyncio.wait([opening], timeout=patience_s)
         return opening.done()
-
-    async def _tell_late_stream(self, channel: Channel) -> None:
-        """Tell a channel that was welcomed too early what that may have cost."""
-        await asyncio.wait([self._service.changes.open_soon()])
-        if channel.bus is not None:
-            channel.system("error", "system", LATE_STREAM)
 
     async def _subscription(
         self, channel: Channel, request: JoinRequest

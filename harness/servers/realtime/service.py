@@ -182,9 +182,14 @@ class RealtimeService:
             self.buses[private, topic] = bus
         return bus
 
+    def channels(self) -> list[Channel]:
+        """Return every joined channel."""
+        return [c for socket in self.joined for c in socket.channels.values()]
+
     def leave(self, channel: Channel, bus: Bus) -> None:
         """Clean up after a channel that has left ``bus``."""
         self.changes.subscriber.unsubscribe(channel)
+        self.changes.late.discard(channel)
         bus.channels -= 1
         if not bus.channels:
             bus.close()

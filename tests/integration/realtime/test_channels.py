@@ -284,5 +284,6 @@ async def test_ten_thousand_joins_on_a_socket_are_answered(serve: Serve) -> None
             message = await wire.receive()
             assert isinstance(message, Received)
             statuses.append(message.payload["status"])
-        assert statuses == ["ok"] * 100 + ["error"] * 9900
+        # Those that are refused need not wait for the database.
+        assert sorted(statuses, reverse=True) == ["ok"] * 100 + ["error"] * 9900
     assert len(server.service.buses) <= 100

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
-from harness.servers.realtime import joining
+from harness.servers.realtime import joining, late
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire
 
@@ -72,24 +72,63 @@ async def test_public_send_reaches_public_subscribers(server: RealtimeServer) ->
         assert parse_binary(await wire.expect_binary())[1] == "news"
 
 
-async def test_channel_that_is_welcomed_before_the_stream_is_told_what_it_may_cost(
+async def test_channel_that_is_welcomed_before_the_stream_opens_misses_nothing(
+    feed: RealtimeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("PATIENCE_S", "PUBLIC_PATIENCE_S"):
+        monkeypatch.setattr(joining, patience, 0.2)
+    await feed.sql("select realtime.send('{}', 'before', 'feed')")
+    # A slot cannot be made while somebody is writing.
+    writing = await asyncpg.connect(**feed.database.connect_args("supabase_admin"))
+    try:
+        await writing.execute(
+            "begin; create table public.held (id int);"
+            " select realtime.send('{}', 'begun before', 'feed')"
+        )
+        async with (
+            Wire(feed, feed.token()) as two,
+            Wire(feed, feed.token(), vsn="1.0.0") as one,
+            Wire(feed) as public,
+        ):
+            await two.join(TOPIC, **PRIVATE)
+            await one.join(TOPIC, **PRIVATE)
+            await public.join(TOPIC)
+            await feed.sql(
+                "select realtime.send('{}', 'after', 'feed')",
+                "select realtime.send('{}', 'elsewhere', 'other')",
+                "select realtime.send('{}', 'to all', 'feed', false)",
+            )
+            for wire in (one, two, public):
+                assert await wire.settle() == []
+            await writing.execute("commit")
+            wanted = ["begun before", "after"]
+            heard = [parse_binary(await two.expect_binary())[1] for _ in wanted]
+            assert heard == wanted
+            heard = [(await one.expect(event="broadcast")).payload for _ in wanted]
+            assert [payload["event"] for payload in heard] == wanted
+            assert parse_binary(await public.expect_binary())[1] == "to all"
+            await feed.sql("select realtime.send('{}', 'live', 'feed')")
+            assert parse_binary(await two.expect_binary())[1] == "live"
+            for wire in (two, public):
+                assert await wire.settle() == []
+    finally:
+        await writing.close()
+
+
+async def test_channel_is_told_when_what_it_missed_cannot_be_read(
     feed: RealtimeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "PATIENCE_S", 0.2)
-    # A slot cannot be made while somebody is writing.
     writing = await asyncpg.connect(**feed.database.connect_args("supabase_admin"))
     try:
         await writing.execute("begin; create table public.held (id int)")
         async with Wire(feed, feed.token()) as wire:
             await wire.join(TOPIC, **PRIVATE)
-            assert await wire.settle() == []
+            monkeypatch.setattr(late, "MISSED_SQL", "select 1 / 0")
             await writing.execute("commit")
-            system = await wire.expect(event="system")
-            assert system.payload["status"] == "error"
-            assert (
-                "since the channel was joined may be missing"
-                in (system.payload["message"])
-            )
+            system = (await wire.expect(event="system")).payload
+            assert system["status"] == "error"
+            assert "since the channel was joined may be missing" in system["message"]
             await feed.sql("select realtime.send('{}', 'news', 'feed')")
             assert parse_binary(await wire.expect_binary())[1] == "news"
     finally:
@@ -248,3 +287,22 @@ async def test_platform_file_can_be_applied_again(server: RealtimeServer) -> Non
     await server.sql(path.read_text())
     async with Wire(server) as wire:
         await wire.join("realtime:x")
+
+
+async def test_channels_are_told_of_broadcasts_lost_with_the_stream(
+    feed: RealtimeServer,
+) -> None:
+    async with Wire(feed, feed.token()) as private, Wire(feed) as public:
+        await private.join(TOPIC, **PRIVATE)
+        await public.join(TOPIC)
+        await feed.sql(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where"
+            " application_name = 'realtime_changes' and datname = current_database()"
+        )
+        for wire in (private, public):
+            system = (await wire.expect(event="system")).payload
+            assert (system["status"], system["extension"]) == ("error", "system")
+            assert "broadcasts of the database committed" in system["message"]
+        await feed.sql("select realtime.send('{}', 'news', 'feed')")
+        assert parse_binary(await private.expect_binary())[1] == "news"
+        assert await private.settle() == []

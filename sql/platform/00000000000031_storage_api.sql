@@ -361,20 +361,23 @@ end $$;
 -- storage.search as the caller evaluates the policy for every row of the bucket, because
 -- lower() is not leakproof and so is not tried before the policy.  This gives the same
 -- rows: candidates are found in order as the owner, and the caller's policy is asked
--- about candidates only, of objects a batch by their ids, of a folder by its range of
--- names.  The answer is the JSON array that the API sends.
+-- about candidates only, of objects a batch by their places in the table, of a folder by
+-- its range of names.  A place means the same row as long as the snapshot is the same,
+-- which it is in a stable function.  The answer is the JSON array that the API sends.
 
 create or replace function _storage.list_folder(
   caller text[], bucket text, sought text, levels integer, depth integer,
   top integer, skip integer, ascending boolean
-) returns text language plpgsql as $$
+) returns text language plpgsql stable as $$
 declare
-  -- Beyond low and up to high are the names that are still to be seen.
+  -- From low to before high are the names that are still to be seen, but for those of
+  -- the last row that was.
   low text collate "C" := lower(sought);
   high text collate "C" := lower(sought) || chr(1114111);
   batch integer := least(top + skip, 100);
-  ids uuid[];
+  places tid[];
   nested boolean[];
+  last_place tid;
   last text collate "C";
   found_rows integer;
   first_nested integer;
@@ -382,72 +385,90 @@ declare
   folder text;
   spellings text[];
   piece text;
-  answer text := '';
+  answer text := '[';
+  comma text := '';
   visible integer;
+  is_caller boolean := false;
   iso constant text := '"\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""';
 begin
-  perform _storage.as_caller(caller);
   while top > 0 loop
-    perform set_config('role', 'none', true);
+    if is_caller then
+      perform set_config('role', 'none', true);
+    end if;
+    if last_place is not null then
+      select lower(o.name) into last from storage.objects o where o.ctid = last_place;
+      if ascending then
+        low := last || chr(1);
+      else
+        high := last;
+      end if;
+    end if;
     if ascending then
-      select array_agg(c.id), array_agg(c.nested), max(c.lowered collate "C"), count(*)
-      into ids, nested, last, found_rows from (
-        select o.id, cardinality(o.path_tokens) > depth as nested,
-          lower(o.name) as lowered
+      select array_agg(c.place), array_agg(c.nested), count(*)
+      into places, nested, found_rows from (
+        select o.ctid as place, cardinality(o.path_tokens) > depth as nested
         from storage.objects o where o.bucket_id = bucket
           and lower(o.name) collate "C" >= low and lower(o.name) collate "C" < high
         order by lower(o.name) collate "C" fetch first batch rows with ties
       ) c;
-      low := last || chr(1);
     else
-      select array_agg(c.id), array_agg(c.nested), min(c.lowered collate "C"), count(*)
-      into ids, nested, last, found_rows from (
-        select o.id, cardinality(o.path_tokens) > depth as nested,
-          lower(o.name) as lowered
+      select array_agg(c.place), array_agg(c.nested), count(*)
+      into places, nested, found_rows from (
+        select o.ctid as place, cardinality(o.path_tokens) > depth as nested
         from storage.objects o where o.bucket_id = bucket
           and lower(o.name) collate "C" >= low and lower(o.name) collate "C" < high
         order by lower(o.name) collate "C" desc fetch first batch rows with ties
       ) c;
-      high := last;
     end if;
     exit when found_rows = 0;
+    last_place := places[found_rows];
     first_nested := array_position(nested, true);
     if first_nested is not null then
       select o.path_tokens into tokens from storage.objects o
-      where o.id = ids[first_nested];
-      ids := ids[1 : first_nested - 1];
+      where o.ctid = places[first_nested];
+      places := places[1 : first_nested - 1];
+      last_place := null;
     end if;
-    perform set_config('role', caller[1], true);
-    if skip > 0 and cardinality(ids) > 0 then
-      select count(*) into visible from storage.objects o where o.id = any(ids);
+    if is_caller then
+      perform set_config('role', caller[1], true);
+    else
+      perform _storage.as_caller(caller);
+      is_caller := true;
+    end if;
+    if skip > 0 and cardinality(places) > 0 then
+      select count(*) into visible from storage.objects o where o.ctid = any(places);
       if visible <= skip then
         skip := skip - visible;
-        ids := '{}';
+        places := '{}';
       end if;
     end if;
-    if cardinality(ids) > 0 then
+    if cardinality(places) > 0 then
       -- Writing a time costs more than the rest of the row, and most rows have one time.
       select count(*), string_agg(
-        '{"name":' || to_json(array_to_string(s.path_tokens[levels:depth], '/'))::text
+        '{"name":' || to_json(case when levels = depth then s.path_tokens[depth]
+          else array_to_string(s.path_tokens[levels:depth], '/') end)::text
         || ',"id":"' || s.id::text || '","updated_at":' || coalesce(s.updated, 'null')
         || ',"created_at":' || coalesce(case when s.created_at = s.updated_at
-          then s.updated else to_char(s.created_at at time zone 'UTC', iso) end, 'null')
-        || ',"last_accessed_at":' || coalesce(case when s.last_accessed_at = s.updated_at
-          then s.updated else to_char(s.last_accessed_at at time zone 'UTC', iso) end,
+          then s.updated else to_char(s.created_at at time zone interval '0', iso) end,
           'null')
-        || ',"metadata":' || coalesce(s.metadata::text, 'null') || '}', ',' order by s.n)
+        || ',"last_accessed_at":' || coalesce(case when s.last_accessed_at = s.updated_at
+          then s.updated else to_char(s.last_accessed_at at time zone interval '0', iso)
+          end, 'null')
+        || ',"metadata":' || coalesce(s.metadata::text, 'null') || '}', ',')
       into visible, piece from (
-        select o.*, wanted.n, to_char(o.updated_at at time zone 'UTC', iso) as updated
-        from unnest(ids) with ordinality as wanted (id, n)
-        join storage.objects o on o.id = wanted.id
+        select o.*, to_char(o.updated_at at time zone interval '0', iso) as updated
+        from unnest(places) with ordinality as wanted (place, n)
+        join storage.objects o on o.ctid = wanted.place
         order by wanted.n limit top offset skip
       ) s;
       skip := 0;
       if visible > 0 then
         top := top - visible;
-        answer := answer || ',' || piece;
+        answer := answer || comma || piece;
+        comma := ',';
       end if;
     end if;
+    exit when first_nested is null and found_rows < batch;
     batch := least(top + skip, 200);
     if first_nested is not null then
       folder := array_to_string(tokens[1:depth], '/') || '/';
@@ -475,10 +496,11 @@ begin
       if found and skip > 0 then
         skip := skip - 1;
       elsif found and top > 0 then
-        answer := answer || ',{"name":'
+        answer := answer || comma || '{"name":'
           || to_json(array_to_string(tokens[levels:depth], '/'))::text
           || ',"id":null,"updated_at":null,"created_at":null,'
           || '"last_accessed_at":null,"metadata":null}';
+        comma := ',';
         top := top - 1;
       end if;
       if ascending then
@@ -491,7 +513,10 @@ begin
       end if;
     end if;
   end loop;
-  return '[' || substr(answer, 2) || ']';
+  if not is_caller then
+    perform _storage.as_caller(caller);  -- a role that nobody may take is refused
+  end if;
+  return answer || ']';
 end $$;
 
 reset client_min_messages;

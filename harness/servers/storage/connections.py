@@ -26,7 +26,10 @@ __all__ = ["Connections", "calling"]
 LOGIN: Final = "supabase_storage_admin"
 IDLE_S: Final = 5.0
 PREPARE: Final = (
-    "set search_path = storage, public, extensions; set statement_timeout = '30s'"
+    "set search_path = storage, public, extensions; set statement_timeout = '30s'; "
+    # The functions' own statements are few and exact: planning them anew costs more
+    # than a plan for the values at hand could save.
+    "set plan_cache_mode = force_generic_plan"
 )
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"

@@ -66,6 +66,7 @@ def command(
 ) -> int:
     """Start a stack and print its URLs and keys; Ctrl-C stops it."""
     if detach:
+        _read_project(project)  # for its notes, which nobody would see of the child
         show_stack(_detach(config, project, port, name), output)
         return ExitCode.PASSED
     return run_async(_serve(config, project, port, name, output))

@@ -19,6 +19,7 @@ from typing import Any
 from harness.errors import ConfigError
 
 __all__ = [
+    "CALLED_HOOKS",
     "ApiConfig",
     "AuthConfig",
     "AuthEmailConfig",
@@ -37,6 +38,13 @@ ENV_REFERENCE = re.compile(r"^env\((\w+)\)$")
 OVERRIDE_PREFIX = "SUPABASE_"
 SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*$", re.IGNORECASE)
 SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+# A function of the database; what stands for the host is not looked at.
+HOOK_URI = re.compile(r"pg-functions://[^/]*/([^/?#]+)/([^/?#]+)")
+CALLED_HOOKS = (
+    "before_user_created",
+    "custom_access_token",
+    "password_verification_attempt",
+)
 MAJOR_VERSIONS = (13, 14, 15, 17)
 MIN_JWT_SECRET = 16
 DEFAULT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
@@ -127,6 +135,14 @@ class HookConfig:
     name: str
     enabled: bool = False
     uri: str = ""
+
+    @property
+    def function(self) -> tuple[str, str] | None:
+        """Schema and name of the function that Auth calls; None for any other hook."""
+        match = HOOK_URI.fullmatch(self.uri)
+        if match is None or self.name not in CALLED_HOOKS:
+            return None
+        return match[1], match[2]
 
 
 @dataclass(frozen=True, slots=True)

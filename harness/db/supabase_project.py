@@ -130,6 +130,11 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> SupabaseProject:
         )
     config = read_config(supabase_dir, load_env(supabase_dir, environ))
     warnings = [f"environment variable is unset: {name}" for name in config.unset]
+    warnings += [
+        f"auth.hook.{hook.name} is not called: {hook.uri}"
+        for hook in config.auth.hooks
+        if hook.enabled and hook.function is None
+    ]
     migrations = _read_migrations(supabase_dir / "migrations", warnings)
     roles = supabase_dir / "roles.sql"
     return SupabaseProject(

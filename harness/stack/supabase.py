@@ -22,6 +22,7 @@ from harness.stack.project import Project
 __all__ = ["project_keys", "service_settings", "upload_bucket_objects"]
 
 DEFAULT_TYPE = "application/octet-stream"
+SIGNED_UPLOAD_S = 7200  # as the CLI sets it
 
 
 def service_settings(config: SupabaseConfig) -> ProjectSettings:
@@ -33,7 +34,11 @@ def service_settings(config: SupabaseConfig) -> ProjectSettings:
             "extra_search_path": list(config.api.extra_search_path),
             "max_rows": config.api.max_rows,
         },
-        storage={"upload_file_size_limit": config.storage.file_size_limit},
+        storage={
+            "upload_file_size_limit": config.storage.file_size_limit,
+            "upload_signed_url_expiration_time": SIGNED_UPLOAD_S,
+            "s3_protocol_enabled": config.storage.s3_protocol_enabled,
+        },
     )
 
 
@@ -80,6 +85,11 @@ def _auth_settings(auth: AuthConfig) -> dict[str, Any]:
             "enable_confirmations": auth.email.enable_confirmations,
         },
         "rate_limit": dict(auth.rate_limit),
+        "hook": {
+            hook.name: hook.uri
+            for hook in auth.hooks
+            if hook.enabled and hook.function is not None
+        },
     }
 
 

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from harness.protocols.jwt import BadTokenError, mint
+from harness.servers.auth.hooks import customised_claims
 from harness.servers.auth.passwords import PasswordHasher
 from harness.servers.auth.rate_limit import FailureLimit
 from harness.servers.auth.refusals import Refusal
@@ -64,15 +65,35 @@ class AuthContext:
         async with pool.acquire() as connection, connection.transaction():
             yield connection
 
-    def session_json(self, user: User, session: Session) -> dict[str, Any]:
-        """Return what a client keeps: both tokens and the user."""
+    async def session_json(
+        self, connection: Connection, user: User, session: Session, method: str
+    ) -> dict[str, Any]:
+        """Return what a client keeps: both tokens and the user.
+
+        ``method`` is what the token is given for, as a hook is told.
+        """
+        claims: Mapping[str, Any] = self._token_claims(user, session)
+        issued, expires_in = claims["iat"], self.settings.jwt_expiry_s
+        if function := self.settings.hooks.custom_access_token:
+            claims = await customised_claims(
+                connection, function, user.id, claims, method
+            )
+        return {
+            "access_token": mint(claims, self.project.keys.user_token_key),
+            "token_type": "bearer",
+            "expires_in": expires_in,
+            "expires_at": issued + expires_in,
+            "refresh_token": session.refresh_token,
+            "user": user.to_json(),
+        }
+
+    def _token_claims(self, user: User, session: Session) -> dict[str, Any]:
         issued = int(self.now().timestamp())
-        expires_in = self.settings.jwt_expiry_s
-        claims = {
+        return {
             "iss": self.issuer,
             "sub": str(user.id),
             "aud": user.row["aud"],
-            "exp": issued + expires_in,
+            "exp": issued + self.settings.jwt_expiry_s,
             "iat": issued,
             "email": user.email,
             "phone": user.phone,
@@ -86,14 +107,6 @@ class AuthContext:
             ],
             "session_id": str(session.id),
             "is_anonymous": user.is_anonymous,
-        }
-        return {
-            "access_token": mint(claims, self.project.keys.user_token_key),
-            "token_type": "bearer",
-            "expires_in": expires_in,
-            "expires_at": issued + expires_in,
-            "refresh_token": session.refresh_token,
-            "user": user.to_json(),
         }
 
     def claims(self, request: web.BaseRequest) -> Mapping[str, Any]:

@@ -9,10 +9,11 @@ otherwise, and the rate limit counts failed sign-ins only.  No mail is sent, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.servers.auth.hooks import Hooks
 
 __all__ = ["AuthSettings"]
 
@@ -40,6 +41,7 @@ class AuthSettings:
     refresh_token_reuse_interval_s: int = 10
     sign_ins_per_5_minutes: int = 30
     password_hash_cost: int = 10
+    hooks: Hooks = field(default_factory=Hooks)
 
     @classmethod
     def from_mapping(cls, auth: Mapping[str, Any]) -> AuthSettings:
@@ -70,6 +72,7 @@ class AuthSettings:
             ),
             sign_ins_per_5_minutes=_whole(limits, "sign_in_sign_ups", 30, 1, 10**9),
             password_hash_cost=_whole(auth, "password_hash_cost", 10, 4, 16),
+            hooks=Hooks.of(_table(auth, "hook")),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -10,10 +11,15 @@ from aiohttp import web
 
 from harness.servers.auth.audit import Actor, record
 from harness.servers.auth.context import AuthContext, answer, device
+from harness.servers.auth.hooks import refuse_user, rejects
 from harness.servers.auth.parameters import Parameters, email_address
 from harness.servers.auth.passwords import require_strong, weakness
 from harness.servers.auth.refusals import Refusal, off
-from harness.servers.auth.sessions import begin_session, refresh_session
+from harness.servers.auth.sessions import (
+    begin_session,
+    end_sessions,
+    refresh_session,
+)
 from harness.servers.auth.users import (
     Connection,
     NewUser,
@@ -81,6 +87,7 @@ async def _sign_up_anonymously(
         )
     new = NewUser(is_anonymous=True, user_metadata=asked.table("data") or {})
     async with context.transaction() as connection:
+        await _ask_before(connection, context, new)
         await insert_user(connection, new, context.now())
         return await _signed_in(connection, context, request, new.id, "anonymous")
 
@@ -97,21 +104,20 @@ async def _sign_up_unconfirmed(context: AuthContext, new: NewUser) -> web.Respon
             return answer(user.to_json())
         await _record(connection, context, known, "user_repeated_signup", BY_EMAIL)
     # Where addresses must be confirmed, nobody learns by signing up which exist.
-    return answer(_look_alike(new, context))
+    return answer(_unstored(new, uuid.uuid4(), context.now()))
 
 
-def _look_alike(new: NewUser, context: AuthContext) -> dict[str, Any]:
-    now = context.now()
+def _unstored(new: NewUser, user_id: uuid.UUID, now: datetime) -> dict[str, Any]:
     row = {
         **dict.fromkeys(USER_TIMES),
-        "id": uuid.uuid4(),
+        "id": user_id,
         "aud": "authenticated",
         "role": new.role,
         "email": new.email,
         "phone": None,
         "created_at": now,
         "updated_at": now,
-        "is_anonymous": False,
+        "is_anonymous": new.is_anonymous,
     }
     return User(row, new.app_metadata, new.user_metadata, []).to_json()
 
@@ -152,6 +158,8 @@ async def _password_grant(
     right = await context.hasher.matches(password, hashed)
     # Of many tries at once, those too many learn nothing, not even of a right one.
     _require_patience(context, email, remote)
+    if user is not None:
+        await _ask_about_try(context, user, valid=right)
     if not right or user is None:
         context.account_failures.fail(email)
         context.remote_failures.fail(remote)
@@ -172,6 +180,19 @@ async def _password_grant(
             "reasons": reasons,
         }
     return answer(response)
+
+
+async def _ask_about_try(context: AuthContext, user: User, *, valid: bool) -> None:
+    function = context.settings.hooks.password_verification_attempt
+    if not function:
+        return
+    async with context.transaction() as connection:
+        refusal, ends = await rejects(connection, function, user.id, valid=valid)
+        if ends:
+            await end_sessions(connection, user.id)
+    # Raised after the transaction, which may have ended sessions.
+    if refusal is not None:
+        raise refusal
 
 
 def _require_patience(context: AuthContext, email: str, remote: str) -> None:
@@ -206,7 +227,9 @@ async def _refresh_grant(
             await _record(connection, context, user, "token_refreshed")
             if session.rotated:
                 await _record(connection, context, user, "token_revoked")
-            return answer(context.session_json(user, session))
+            return answer(
+                await context.session_json(connection, user, session, "token_refresh")
+            )
     # Raised after the transaction, which may have revoked a family of tokens.
     raise session
 
@@ -218,6 +241,7 @@ async def _create(
     assert new.email is not None
     if await find_user_by_email(connection, new.email) is not None:
         raise _already_exists()
+    await _ask_before(connection, context, new)
     try:
         await insert_user(connection, new, now)
     except asyncpg.UniqueViolationError as exc:
@@ -243,6 +267,14 @@ def email_identity(
         "email_verified": confirmed,
         "phone_verified": False,
     }
+
+
+async def _ask_before(
+    connection: Connection, context: AuthContext, new: NewUser
+) -> None:
+    if function := context.settings.hooks.before_user_created:
+        user = _unstored(new, new.id, context.now())
+        await refuse_user(connection, function, user)
 
 
 async def _record(
@@ -275,7 +307,8 @@ async def _session_body(
     session = await begin_session(
         connection, user_id, method, device(request), context.now()
     )
-    return context.session_json(await _existing(connection, user_id), session)
+    user = await _existing(connection, user_id)
+    return await context.session_json(connection, user, session, method)
 
 
 async def _existing(connection: Connection, user_id: uuid.UUID) -> User:

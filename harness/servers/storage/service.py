@@ -118,7 +118,9 @@ class StorageService:
         return response
 
     async def _answer(self, call: Call) -> web.StreamResponse:
-        if call.path == "/s3" or call.path.startswith("/s3/"):
+        if self._core.settings.s3_protocol_enabled and (
+            call.path == "/s3" or call.path.startswith("/s3/")
+        ):
             return await handle_s3(self._core, call)
         found = ROUTES.find(call.method, call.path)
         if found is None:

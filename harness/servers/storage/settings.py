@@ -51,6 +51,7 @@ class StorageSettings:
     expose_docs: bool = True
     version: str = "1.11.2"
     tenant_id: str = "stub"
+    s3_protocol_enabled: bool = True
     s3_endpoint: str = ""
     s3_bucket: str = "storage"
     s3_region: str = "us-east-1"

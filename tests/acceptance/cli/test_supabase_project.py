@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -15,6 +16,14 @@ max_rows = 2
 [auth]
 jwt_secret = "env(NOTES_JWT_SECRET)"
 minimum_password_length = 10
+[auth.hook.custom_access_token]
+enabled = true
+uri = "pg-functions://postgres/public/add_claims"
+[auth.hook.send_email]
+enabled = true
+uri = "https://example.test/mail"
+[storage.s3_protocol]
+enabled = false
 [storage.buckets.pictures]
 public = true
 allowed_mime_types = ["image/png"]
@@ -28,6 +37,10 @@ create table public.notes (
 alter table public.notes enable row level security;
 create policy own on public.notes for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+create function public.add_claims(event jsonb) returns jsonb language sql stable
+  as $$ select jsonb_set(event, '{claims,plan}', '"paid"') $$;
+revoke execute on function public.add_claims from public, anon, authenticated;
+grant execute on function public.add_claims to supabase_auth_admin;
 """
 SEED = """
 insert into auth.users (id, email) values
@@ -37,6 +50,14 @@ select '11111111-1111-4111-8111-111111111111', 'note ' || n
 from generate_series(1, 5) n;
 """
 SECRET = "a-secret-of-our-own-that-is-long-enough"
+
+
+def claims(token: str) -> dict[str, object]:
+    """Return what a token says."""
+    told: dict[str, object] = json.loads(
+        base64.urlsafe_b64decode(token.split(".")[1] + "==")
+    )
+    return told
 
 
 @pytest.fixture
@@ -71,6 +92,14 @@ def test_up_serves_schema_seed_buckets_and_settings(harness, folder: Path) -> No
             json={"email": "ben@example.test", "password": "too-short"},
         )
         assert short.json()["error_code"] == "weak_password"
+        session = httpx.post(
+            f"{api}/auth/v1/signup",
+            headers={"apikey": told["ANON_KEY"]},
+            json={"email": "ben@example.test", "password": "long-enough"},
+        ).json()
+        assert claims(session["access_token"])["plan"] == "paid"
+        assert "auth.hook.send_email is not called" in started.stderr
+        assert httpx.get(f"{api}/storage/v1/s3").status_code == 404
         listed = json.loads(harness("status", "--json").stdout)
         assert listed[0]["ANON_KEY"] == told["ANON_KEY"]
     finally:

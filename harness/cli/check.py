@@ -45,6 +45,9 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for findings as tests to keep: pgTAP and pytest.",
 )
+@click.option(
+    "--hints", is_flag=True, help="Add notes of pgrls and squawk, if installed."
+)
 @click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every check as it ends.")
@@ -56,6 +59,7 @@ def command(
     seed: int | None,
     budget: float | None,
     promote: Path | None,
+    hints: bool,
     reports: Path | None,
     as_json: bool,
     verbose: bool,
@@ -71,7 +75,7 @@ def command(
     async def examine(run: ReportedRun) -> None:
         found: list[Finding] = []
         for schema in wanted:
-            found += await _check(run, schema, rules or schema.rules, changed)
+            found += await _check(run, schema, rules or schema.rules, changed, hints)
         if promote is not None:
             written = write_tests(found, promote)
             click.echo(f"{len(written)} test files in {promote}", err=True)
@@ -89,7 +93,11 @@ def command(
 
 
 async def _check(
-    run: ReportedRun, schema: SchemaUnderTest, rules: Path | None, config: Config
+    run: ReportedRun,
+    schema: SchemaUnderTest,
+    rules: Path | None,
+    config: Config,
+    hints: bool,
 ) -> list[Finding]:
     """Judge one schema; returns what was found."""
     found: list[Finding] = []
@@ -108,6 +116,7 @@ async def _check(
             seed=run.session.seed,
             emit=emit,
             sources=[s for s in await schema.sources() if isinstance(s, Path)],
+            hints=hints,
         )
         summarise(f"{schema.name}: {summary}")
     return found

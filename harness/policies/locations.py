@@ -10,7 +10,7 @@ from harness.db.schema_files import read_file
 from harness.db.statements import split_statements
 from harness.errors import MigrationError
 
-__all__ = ["Locations"]
+__all__ = ["Locations", "sql_files"]
 
 FOLDERS = (".", "supabase/migrations", "migrations", "supabase/schemas")
 NAME = r'((?:"[^"]+"|[\w$]+)(?:\.(?:"[^"]+"|[\w$]+))?)'
@@ -39,7 +39,7 @@ class Locations:
         """Index the SQL files below ``sources``, folders or files."""
         found = cls()
         for source in sources:
-            for path in _files(source):
+            for path in sql_files(source):
                 file = read_file(path)
                 found.add(file.text, file.label)
         return found
@@ -63,7 +63,8 @@ class Locations:
         return self._lines.get(subject.partition("(")[0], subject)
 
 
-def _files(source: Path) -> list[Path]:
+def sql_files(source: Path) -> list[Path]:
+    """Return the SQL files of a folder of migrations, a project, or the file."""
     if source.is_file():
         return [source]
     for folder in FOLDERS:

@@ -22,7 +22,8 @@ from harness.load.profiles import find_profile
 from harness.load.runner import run_profile
 from harness.load.target import Target
 from harness.policies.check import Budget, check_schema
-from harness.policies.locations import Locations
+from harness.policies.hints import hints_on
+from harness.policies.locations import Locations, sql_files
 from harness.policies.rules import read_rules
 from harness.report.model import plural
 from harness.runner.session import RunSession
@@ -198,10 +199,12 @@ async def check_policies(
     seed: int,
     emit: Callable[[Event], None],
     sources: Sequence[Path] = (),
+    hints: bool = False,
 ) -> str:
     """Judge the schema in ``database`` by execution; returns one line of summary.
 
     ``sources`` are the files it was made from: findings tell them and their lines.
+    ``hints`` adds what rule sets of others say, as notes.
     """
     told = tuple(str(source) for source in sources)
 
@@ -210,6 +213,7 @@ async def check_policies(
             event = dataclasses.replace(event, schema=told)
         emit(event)
 
+    locations = Locations.of(sources)
     summary = await check_schema(
         database,
         rules=read_rules(rules) if rules else None,
@@ -219,8 +223,12 @@ async def check_policies(
             statement_timeout_ms=config.statement_timeout_ms,
         ),
         emit=emit_with_source,
-        locate=Locations.of(sources).place,
+        locate=locations.place,
     )
+    if hints:
+        files = [path.resolve() for source in sources for path in sql_files(source)]
+        for note in await hints_on(database, files, locate=locations.place):
+            emit_with_source(note)
     return (
         f"{summary.checks} checks, {summary.decisions:,} decisions, "
         f"{plural(summary.findings, 'finding')}, {summary.undecided} undecided"

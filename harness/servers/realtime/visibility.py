@@ -9,7 +9,6 @@ claims make it slow.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -19,26 +18,22 @@ from typing import Any, NamedTuple, TypeAlias
 import asyncpg
 
 from harness.db.address import DatabaseAddress
-from harness.servers.realtime.database import (
-    CONNECT_ERRORS,
-    LOGIN,
-    unavailable,
-)
-from harness.servers.realtime.policies import policy_condition
+from harness.servers.realtime.database import DatabaseUnavailableError
+from harness.servers.realtime.judging import JudgingConnection, Kind
 from harness.servers.realtime.tables import Table
+from harness.servers.realtime.visibility_one_sql import GONE, UNSEEN_YET
 from harness.servers.realtime.visibility_sql import (
     ALL_ROWS,
     FAILED,
     NOT_YET,
     SEPARATOR,
-    check_function,
-    old_rows_function,
-    parameters,
 )
 
 __all__ = ["Claims", "Failure", "Question", "Verdict", "VisibilityChecker"]
 
 RETRY_S = 0.001
+MANY_CLAIMS = 32  # judging more than so many takes longer than asking twice
+ONLY_ROW = frozenset({0})
 CANCELED = "Query was cancelled, please try again"
 log = logging.getLogger(__name__)
 
@@ -115,16 +110,22 @@ class Question(NamedTuple):
         """How many arrays name the rows."""
         return 1 if self.is_old else len(self.table.key)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is about one row that may still be there."""
+        return len(self.rows) == 1 and not self.is_old and not self.table.is_partitioned
+
 
 class VisibilityChecker:
-    """Judges batches on one connection of its own, opened when first asked."""
+    """Judges batches on connections of its own, opened when first needed.
+
+    Where many claims are to be judged they are shared out to two connections.
+    """
 
     def __init__(self, address: DatabaseAddress, timeout_ms: int) -> None:
-        self._address = address
         self._timeout_ms = timeout_ms
-        self._connection: Connection | None = None
-        self._functions: dict[tuple[int, str, bool, bool], _Function] = {}
-        self._numbers = itertools.count(1)
+        self._main = JudgingConnection(address, timeout_ms)
+        self._helper = JudgingConnection(address, timeout_ms)
         self.checks = 0
         self.waited_for_commit = 0
 
@@ -135,145 +136,158 @@ class VisibilityChecker:
         opened anew the next time.
         """
         verdict = Verdict()
-        if not await self._judge(question, claims, 0, verdict):
-            await self._judge_apart(question, claims, verdict)
+        shares = [_Share(self._main, claims, 0)]
+        if len(claims) >= MANY_CLAIMS and await self._has_helper():
+            mine, rest = shares[0].cut(len(claims) // 2)
+            shares = [mine, rest._replace(connection=self._helper)]
+        results = await asyncio.gather(
+            *(self._check_share(question, share, verdict) for share in shares),
+            return_exceptions=True,
+        )
+        for result in results:
+            if result is not None:
+                raise result
         return verdict
 
-    async def _judge(
-        self, question: Question, claims: Sequence[Claims], first: int, verdict: Verdict
-    ) -> bool:
-        """Add the verdict on ``claims``, the first of which is known as ``first``.
+    async def connection(self) -> Connection:
+        """Return the checker's connection; raises when there can be none."""
+        return await self._main.connection()
 
-        Returns whether PostgreSQL had the time to decide.
-        """
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._main.close()
+        await self._helper.close()
+
+    async def _has_helper(self) -> bool:
         try:
-            answer = await self._call(question, claims)
+            await self._helper.connection()
+        except DatabaseUnavailableError as exc:
+            log.info("one connection judges alone: %s", exc)
+            return False
+        return True
+
+    async def _check_share(
+        self, question: Question, share: _Share, verdict: Verdict
+    ) -> None:
+        try:
+            if question.is_single and await self._judge_one(question, share, verdict):
+                return
+        except asyncpg.QueryCanceledError:
+            pass  # which claims it takes too long for is found out below
+        except asyncpg.PostgresError as exc:
+            log.info("a policy of %s failed: %s", question.table.qualified_name, exc)
+        if not await self._judge(question, share, verdict):
+            await self._judge_apart(question, share, verdict)
+
+    async def _judge_one(
+        self, question: Question, share: _Share, verdict: Verdict
+    ) -> bool:
+        """Judge a single row; returns whether that was enough."""
+        asking = [
+            number
+            for number, one in enumerate(share.claims, share.first)
+            if one.members is None or one.members
+        ]
+        claims = share.claims
+        if len(asking) < len(claims):
+            claims = [claims[number - share.first] for number in asking]
+        arguments = [
+            *question.rows[0],
+            question.role,
+            *_joined(claims),
+            question.xids[0] if question.xids else None,
+        ]
+        while True:
+            rows = await share.connection.fetch(
+                "one", question.table, question.role, arguments
+            )
+            seen = rows[0][0]
+            if seen != [UNSEEN_YET]:
+                break
+            await self._wait_for_commit()
+        if seen is None:
+            return False
+        self.checks += len(claims)
+        if seen != [GONE]:
+            verdict.present = ONLY_ROW
+            for place in seen:
+                verdict.visible[asking[place - 1]] = ONLY_ROW
+        return True
+
+    async def _judge(self, question: Question, share: _Share, verdict: Verdict) -> bool:
+        """Add the verdict on the share; returns whether PostgreSQL had the time."""
+        claims = share.claims
+        try:
+            answer = await self._ask(question, share)
         except asyncpg.QueryCanceledError:
             return False
         except asyncpg.PostgresError as exc:
-            _fail_all(verdict, claims, first, len(question.rows), str(exc))
+            _fail_all(verdict, claims, share.first, len(question.rows), str(exc))
             return True
         if claims[0].members is None:
             self.checks += len(question.rows) * len(claims)
         else:
             self.checks += sum(len(one.members or ()) for one in claims)
-        _read(verdict, answer, first)
+        _read(verdict, answer, share.first)
         return True
 
     async def _judge_apart(
-        self, question: Question, claims: Sequence[Claims], verdict: Verdict
+        self, question: Question, share: _Share, verdict: Verdict
     ) -> None:
         """Find the claims for which PostgreSQL takes too long, by halves."""
         deadline_s = time.monotonic() + self._timeout_ms / 1000
-        pending = [(0, len(claims))]
+        pending = [share]
         while pending:
-            start, stop = pending.pop()
-            if stop - start == 1 or time.monotonic() > deadline_s:
-                part = claims[start:stop]
-                _fail_all(verdict, part, start, len(question.rows), CANCELED)
+            part = pending.pop()
+            count = len(part.claims)
+            if count == 1 or time.monotonic() > deadline_s:
+                rows = len(question.rows)
+                _fail_all(verdict, part.claims, part.first, rows, CANCELED)
                 continue
-            middle = (start + stop) // 2
-            for low, high in ((start, middle), (middle, stop)):
-                if not await self._judge(question, claims[low:high], low, verdict):
-                    pending.append((low, high))
+            middle = count // 2
+            for half in part.cut(middle):
+                if not await self._judge(question, half, verdict):
+                    pending += [half]
 
-    async def connection(self) -> Connection:
-        """Return the checker's connection; raises when there can be none."""
-        if self._connection is None or self._connection.is_closed():
-            self._functions.clear()
-            try:
-                self._connection = await asyncpg.connect(
-                    **self._address.connect_args(LOGIN),
-                    server_settings={
-                        "application_name": "realtime_visibility",
-                        "search_path": "public, extensions",
-                        "statement_timeout": str(self._timeout_ms),
-                        # One plan per function: planning costs more than the check.
-                        "plan_cache_mode": "force_generic_plan",
-                        # A plan made while a table was empty must not read all of
-                        # it row by row once it is not.
-                        "enable_seqscan": "off",
-                        "jit": "off",
-                    },
-                )
-            except (*CONNECT_ERRORS, asyncpg.PostgresError) as exc:
-                raise unavailable(exc) from exc
-        return self._connection
-
-    async def close(self) -> None:
-        """Disconnect."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    async def _call(
-        self, question: Question, claims: Sequence[Claims]
-    ) -> list[asyncpg.Record]:
-        arguments = _arguments(question, claims)
+    async def _ask(self, question: Question, share: _Share) -> list[asyncpg.Record]:
+        kind: Kind = "old rows" if question.is_old else "rows"
         try:
-            return await self._fetch(question, arguments, careful=False)
+            return await self._fetch(kind, question, share)
         except asyncpg.QueryCanceledError:
             raise
         except asyncpg.PostgresError as exc:
             log.info("a policy of %s failed: %s", question.table.qualified_name, exc)
-            return await self._fetch(question, arguments, careful=True)
+            kind = "old rows, with care" if question.is_old else "rows, with care"
+            return await self._fetch(kind, question, share)
 
     async def _fetch(
-        self, question: Question, arguments: list[Any], *, careful: bool
+        self, kind: Kind, question: Question, share: _Share
     ) -> list[asyncpg.Record]:
-        connection = await self.connection()
-        try:
-            function = await self._function(connection, question, careful=careful)
-            while True:
-                rows: list[asyncpg.Record] = await function.call.fetch(*arguments)
-                if rows[0]["who"] != NOT_YET:
-                    return rows
-                self.waited_for_commit += 1
-                await asyncio.sleep(RETRY_S)
-        except CONNECT_ERRORS as exc:
-            connection.terminate()
-            raise unavailable(exc) from exc
-        except asyncpg.PostgresError as exc:
-            if connection.is_closed():
-                raise unavailable(exc) from exc
-            raise
+        arguments = _arguments(question, share.claims)
+        while True:
+            rows = await share.connection.fetch(
+                kind, question.table, question.role, arguments
+            )
+            if rows[0]["who"] != NOT_YET:
+                return rows
+            await self._wait_for_commit()
 
-    async def _function(
-        self, connection: Connection, question: Question, *, careful: bool
-    ) -> _Function:
-        table, role, _, _, is_old = question
-        key = table.relation.oid, role, is_old, careful
-        known = self._functions.get(key)
-        if known is not None and known.table is table:
-            return known
-        if known is not None:
-            del self._functions[key]
-            await _drop(connection, known.name)
-        # One function a role: PostgreSQL plans anew whenever a plan's role changes.
-        name = f"visible_{table.relation.oid}_{next(self._numbers)}"
-        if is_old:
-            condition = await policy_condition(connection, table, role)
-            sql = old_rows_function(name, table, condition, careful=careful)
-        else:
-            sql = check_function(name, table, careful=careful)
-        await connection.execute(sql)
-        placeholders = parameters(question.key_columns)
-        call = await connection.prepare(f"select * from pg_temp.{name}({placeholders})")
-        made = self._functions[key] = _Function(table, name, call)
-        return made
+    async def _wait_for_commit(self) -> None:
+        self.waited_for_commit += 1
+        await asyncio.sleep(RETRY_S)
 
 
-class _Function(NamedTuple):
-    """A generated function and its prepared call."""
+class _Share(NamedTuple):
+    """Claims that one connection judges; the first of them is known as ``first``."""
 
-    table: Table
-    name: str
-    call: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]
+    connection: JudgingConnection
+    claims: Sequence[Claims]
+    first: int
 
-
-async def _drop(connection: Connection, name: str) -> None:
-    for function in (name, f"{name}_find", f"{name}_holds"):
-        await connection.execute(f"drop function if exists pg_temp.{function}")
+    def cut(self, middle: int) -> tuple[_Share, _Share]:
+        """Return the claims before ``middle`` and the rest."""
+        rest = self._replace(claims=self.claims[middle:], first=self.first + middle)
+        return self._replace(claims=self.claims[:middle]), rest
 
 
 def _arguments(question: Question, claims: Sequence[Claims]) -> list[Any]:
@@ -282,12 +296,19 @@ def _arguments(question: Question, claims: Sequence[Claims]) -> list[Any]:
     return [
         *columns,
         question.role,
-        SEPARATOR.join([one.json for one in claims]),
-        # A sub with a separator is read from the claims instead.
-        SEPARATOR.join(["" if SEPARATOR in one.sub else one.sub for one in claims]),
+        *_joined(claims),
         *_subsets(claims),
         list(question.xids),
     ]
+
+
+def _joined(claims: Sequence[Claims]) -> tuple[str, str]:
+    """Return the claims, and the subjects, as one text each."""
+    return (
+        SEPARATOR.join([one.json for one in claims]),
+        # A sub with a separator is read from the claims instead.
+        SEPARATOR.join(["" if SEPARATOR in one.sub else one.sub for one in claims]),
+    )
 
 
 def _subsets(claims: Sequence[Claims]) -> tuple[list[int] | None, list[int]]:
@@ -310,7 +331,7 @@ def _read(verdict: Verdict, rows: list[asyncpg.Record], first: int) -> None:
             for position, address in enumerate(addresses or ()):
                 if address is not None:
                     position_of.setdefault(address, []).append(position)
-            verdict.present = frozenset(
+            verdict.present |= frozenset(
                 position for positions in position_of.values() for position in positions
             )
         elif who == FAILED:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -153,6 +155,28 @@ async def _as_jsonb(server: RealtimeServer) -> dict[str, Any]:
         await connection.close()
     value: dict[str, Any] = orjson.loads(text)
     return value
+
+
+async def test_many_claims_are_judged_by_two_connections_as_by_one(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(*OWNED)
+    users = [str(UUID(int=number + 1)) for number in range(40)]
+    ids = dict(zip(users, range(len(users)), strict=True))
+    async with AsyncExitStack() as stack:
+        wires = {}
+        for user in users:
+            wire = Wire(server, server.token(sub=user))
+            wires[user] = await stack.enter_async_context(wire)
+            await wire.watch("realtime:notes", ALL_NOTES)
+        for user in users:
+            await server.sql(f"insert into notes values ({ids[user]}, '{user}')")
+        await server.sql("update notes set body = 'all at once'")
+        for user, wire in wires.items():
+            for body in (None, "all at once"):
+                record = (await wire.change())["record"]
+                assert record == {"id": ids[user], "user_id": user, "body": body}
+            assert await wire.settle() == []
 
 
 async def test_row_written_before_and_committed_after_the_join_arrives(

@@ -24,14 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp.web_server import Server
-
 from harness.clock import SystemClock
 from harness.servers.access_log import AccessLog
 from harness.servers.control import ControlRoutes
 from harness.servers.front import FrontFactory
 from harness.servers.gateway import Gateway
 from harness.servers.hosting import SERVICE_CLASSES, ProjectRegistry, Upstreams
+from harness.servers.unreadable import GatewayServer
 
 __all__ = ["main"]
 
@@ -80,7 +79,7 @@ async def _serve(spec: dict[str, Any], *, exit_with_parent: bool) -> None:
     )
     control = ControlRoutes(registry, spec["control_secret"], clock)
     gateway = Gateway(registry, control, clock, access_log)
-    server = Server(
+    server = GatewayServer(
         gateway.handle,
         request_factory=gateway.make_request,
         access_log=None,

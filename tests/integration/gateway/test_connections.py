@@ -107,25 +107,32 @@ async def test_pipelined_requests_are_answered_in_order(project: Project) -> Non
     assert "external" in answers[2][1]
 
 
+WEBSOCKET = "GET /realtime/v1/websocket HTTP/1.1\r\n"
+LONG = "a" * 70_000
+
+
 @pytest.mark.parametrize(
-    "head",
+    ("head", "status"),
     [
-        "GET / HTTP/1.1\r\nHost: x\r\nBroken header\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nX: " + "a" * 70_000 + "\r\n\r\n",
-        "GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET /realtime/v1/websocket HTTP/1.1\r\nBroken header\r\n\r\n",
-        "GET /realtime/v1/websocket HTTP/1.1\r\nX: " + "a" * 70_000 + "\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        "NONSENSE\r\n\r\n",
-        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        ("GET / HTTP/1.1\r\nHost: x\r\nBroken header\r\n\r\n", 400),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nX: {LONG}\r\n\r\n", 431),
+        (f"GET /{LONG} HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (f"{WEBSOCKET}Broken header\r\n\r\n", 400),
+        (f"{WEBSOCKET}X: {LONG}\r\n\r\n", 431),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        ("NONSENSE\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     ],
 )
-async def test_a_broken_or_huge_head_is_a_bad_request(
-    project: Project, head: str
+async def test_a_broken_or_huge_head_is_told_and_not_echoed(
+    project: Project, head: str, status: int
 ) -> None:
     async with connected(project) as (reader, writer):
         writer.write(head.encode("latin-1"))
-        assert (await head_of(reader)).split(" ")[1] == "400"
+        told, body = await answer_of(reader)
+        assert told == status
+        assert body["message"]
+        assert "aaaa" not in str(body)
     async with connected(project) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await answer_of(reader))[0] in (200, 404)

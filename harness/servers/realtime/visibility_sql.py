@@ -46,7 +46,7 @@ declare
 begin
     select array_agg(t.ctid order by p.i) into _found
     from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
-    left join {table} as t on {key_join};
+    left join {rows} as t on {key_join};
     return _found;
 end
 $find$;
@@ -102,7 +102,7 @@ FIND_BY_KEY = """
         end if;
     end if;
     if {key_count} = 1 then
-        select array[t.ctid] into _all from {table} as t where {one_key};
+        select array[t.ctid] into _all from {rows} as t where {one_key};
         _all := coalesce(_all, array[null]::tid[]);
     else
         _all := pg_temp.{name}_find({key_names_in});
@@ -151,12 +151,12 @@ LOOP_HEAD = """
         end if;
 """
 SELECT_BY_ADDRESS = """
-select array_agg(n.ctid) into addresses from {table} n where n.ctid = any(_set);
+select array_agg(n.ctid) into addresses from {rows} n where n.ctid = any(_set);
 """
 SELECT_BY_KEY = """
 select array_agg(p.i) into members
 from unnest({key_arrays}) with ordinality as p ({key_aliases}, i)
-join {table} as t on {key_join}
+join {rows} as t on {key_join}
 where _some is null or p.i = any(_some);
 """
 # A policy names what it uses by identity, so its roles need no USAGE of the schemas:
@@ -261,6 +261,8 @@ def check_function(name: str, table: Table, *, careful: bool) -> str:
     parts = {
         "name": name,
         "table": table.qualified_name,
+        # A child table's rows are not the table's, and have addresses of their own.
+        "rows": f"{'' if table.is_partitioned else 'only '}{table.qualified_name}",
         "oid": str(table.relation.oid),
         "schema": quote_literal(table.relation.schema),
         "one_key": " and ".join(

@@ -145,3 +145,27 @@ async def test_old_rows_are_judged_without_usage_of_what_policies_use(
             "delete from t",
         )
         assert (await wire.change())["old_record"]["id"] == 3
+
+
+async def test_row_is_not_judged_by_one_that_a_child_table_holds_in_its_place(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(
+        "create table public.t (id int primary key, is_open bool)",
+        "alter table t enable row level security",
+        "create policy open on t for select using (is_open)",
+        "create table public.child () inherits (t)",
+        "grant select on t to anon",
+        "alter publication supabase_realtime add table only public.t",
+        # At the addresses of the rows that come below.
+        "insert into child select i, true from generate_series(101, 106) i",
+    )
+    async with Wire(server) as wire:
+        await wire.watch("realtime:t", {"event": "*", "schema": "public", "table": "t"})
+        await server.sql(
+            "insert into t values (1, false)",
+            "insert into t values (2, false), (3, true), (4, false)",
+            "insert into t values (5, true)",
+        )
+        assert [(await wire.change())["record"]["id"] for _ in range(2)] == [3, 5]
+        assert await wire.settle() == []

@@ -326,7 +326,9 @@ begin
     end if;
     if not ascending then
       high := least(high, after);
-    elsif right(after, length(delimiter_param)) = delimiter_param then
+    -- An object that is the prefix itself is none of its own folders.
+    elsif right(substr(after, length(prefix) + 1), length(delimiter_param))
+        = delimiter_param then
       low := greatest(low, after || chr(1114111));
     else
       low := greatest(low, after || chr(1));

@@ -1,7 +1,7 @@
 """Copying and moving objects, within a bucket or between two.
 
-Source: storage-api 3.3 and 3.5.  A move checks the destination's size and type rules,
-which the real service does not; the ``compat`` setting leaves that out.
+Source: storage-api 3.3 and 3.5.  The destination's size and type rules are checked,
+which the real service does not do; the ``compat`` setting leaves that out.
 """
 
 from __future__ import annotations
@@ -109,11 +109,13 @@ async def copy_one(
     core.faults.hit("copy.permitted")
     try:
         origin = ObjectRef(*request.source, source["version"] or "")
+        changed = {} if request.keep_metadata else (request.metadata or {})
+        metadata = {**parse_json(source["metadata"]), **changed}
+        if target.bucket != origin.bucket or "mimetype" in changed:
+            await _check_rules_of(core, target, metadata)
         stored = await core.backend.copy(origin, target)
         core.faults.hit("copy.stored")
-        kept = parse_json(source["metadata"])
-        changed = {} if request.keep_metadata else (request.metadata or {})
-        metadata = {**kept, **changed, "lastModified": iso(stored.modified)}
+        metadata["lastModified"] = iso(stored.modified)
         if stored.etag:
             metadata["eTag"] = stored.etag
         user_metadata = request.user_metadata
@@ -158,6 +160,29 @@ async def _begin_copy(core: Core, call: Call, request: CopyRequest) -> asyncpg.R
     if row["state"] is not None:
         raise errors.from_sqlstate(row["state"], row["message"], target.name)
     return row
+
+
+async def _check_rules_of(
+    core: Core, target: ObjectRef, metadata: dict[str, Any]
+) -> None:
+    bucket = await core.connections.row(
+        "select file_size_limit, allowed_mime_types from storage.buckets where id = $1",
+        target.bucket,
+    )
+    _check_rules(core, target, metadata, bucket)
+
+
+def _check_rules(
+    core: Core, target: ObjectRef, metadata: dict[str, Any], bucket: asyncpg.Record
+) -> None:
+    """Refuse an object that ``bucket`` would not take as an upload."""
+    if core.settings.compat:
+        return
+    mime_type = str(metadata.get("mimetype") or "application/octet-stream")
+    names.check_mime_type(mime_type, bucket["allowed_mime_types"], key=target.name)
+    limit = size_limit(core, target.name, bucket["file_size_limit"], standard=False)
+    if int(metadata.get("size") or 0) > limit:
+        raise errors.entity_too_large()
 
 
 async def move_object(core: Core, call: Call) -> web.Response:
@@ -214,12 +239,8 @@ async def _finish_move(
         await core.intents.removed([target])
         return
     metadata = parse_json(row["metadata"])
-    if target.bucket != source.bucket and not core.settings.compat:
-        mime_type = str(metadata.get("mimetype") or "application/octet-stream")
-        names.check_mime_type(mime_type, row["allowed_mime_types"], key=target.name)
-        limit = size_limit(core, target.name, row["file_size_limit"], standard=False)
-        if int(metadata.get("size") or 0) > limit:
-            raise errors.entity_too_large()
+    if target.bucket != source.bucket:
+        _check_rules(core, target, metadata, row)
     stored = await core.backend.copy(source, target)
     core.faults.hit("move.stored")
     metadata["lastModified"] = iso(stored.modified)

@@ -284,6 +284,8 @@ async def _limited(
             if bounds and enforced and size > bounds[1]:
                 raise errors.entity_too_large()
             yield bytes(chunk)
+        if not part.at_eof():
+            raise errors.no_content("Unexpected end of form")
     except (ValueError, AssertionError, *BODY_ERRORS) as exc:
         reason = "Request stream closed before upload could complete"
         raise errors.no_content(reason) from exc

@@ -401,6 +401,8 @@ async def _part_chunks(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
     try:
         while chunk := await part.read_chunk(64 * 1024):
             yield bytes(chunk)
+        if not part.at_eof():
+            raise errors.no_content("Unexpected end of form")
     except (ValueError, AssertionError, *BODY_ERRORS) as exc:
         reason = "Request stream closed before upload could complete"
         raise errors.no_content(reason) from exc

@@ -227,3 +227,27 @@ def test_durable_storage_round_trip(
             url = f"{storage.url}/object/docs/{size}"
             http.post(url, content=b"x" * size, headers=headers).raise_for_status()
             assert http.get(url, headers=headers).content == b"x" * size
+
+
+def test_form_that_ends_too_early_stores_nothing(admin: Any) -> None:
+    head = '--B\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    cut = admin("POST", "/object/docs/cut", content=f"{head}data", headers=kind)
+    assert (cut.status_code, cut.json()["code"]) == (400, "InvalidRequest")
+    assert admin("GET", "/object/docs/cut").json()["code"] == "NoSuchKey"
+    whole = f"{head}data\r\n--B--\r\n"
+    assert admin("POST", "/object/docs/cut", content=whole, headers=kind).is_success
+
+
+def test_paged_listing_goes_on_after_an_object_that_is_the_prefix(admin: Any) -> None:
+    for key in ("f/", "f/1", "f/g/2", "h"):
+        admin.upload(f"docs/{key}", b"x")
+    body = {"prefix": "f/", "with_delimiter": True, "limit": 1}
+    seen = []
+    while True:
+        page = admin("POST", "/object/list-v2/docs", json=body).json()
+        seen += [each["name"] for each in (*page["folders"], *page["objects"])]
+        if not page["hasNext"]:
+            break
+        body["cursor"] = page["nextCursor"]
+    assert seen == ["f/", "f/1", "f/g/"]

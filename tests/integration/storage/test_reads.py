@@ -418,24 +418,38 @@ def test_copy_and_move_keep_or_change_metadata(alice: Any, digits: str) -> None:
     assert alice("GET", f"/object/docs/{ALICE}/moved").content == BODY
 
 
-def test_move_obeys_the_rules_of_the_other_bucket(admin: Any) -> None:
+@pytest.mark.parametrize("action", ["move", "copy"])
+def test_rules_of_the_other_bucket_are_obeyed(admin: Any, action: str) -> None:
     rules = {"file_size_limit": 5, "allowed_mime_types": ["image/png"]}
     admin("POST", "/bucket", json={"name": "strict", **rules})
     admin.upload("docs/long", b"x" * 6, Content_Type="image/png")
     admin.upload("docs/text", b"x", Content_Type="text/plain")
 
-    def move(key: str) -> str:
+    def refused(key: str) -> str:
         body = {
             "bucketId": "docs",
             "sourceKey": key,
             "destinationBucket": "strict",
             "destinationKey": key,
         }
-        return str(admin("POST", "/object/move", json=body).json()["code"])
+        return str(admin("POST", f"/object/{action}", json=body).json()["code"])
 
-    assert move("long") == "EntityTooLarge"
-    assert move("text") == "InvalidMimeType"
+    assert refused("long") == "EntityTooLarge"
+    assert refused("text") == "InvalidMimeType"
     assert admin("GET", "/object/docs/long").content == b"x" * 6
+
+
+def test_copy_cannot_change_a_type_to_one_that_is_not_allowed(admin: Any) -> None:
+    admin("POST", "/bucket", json={"name": "strict", "allowed_mime_types": ["a/b"]})
+    admin.upload("strict/a", b"x", Content_Type="a/b")
+    body = {
+        "bucketId": "strict",
+        "sourceKey": "a",
+        "destinationKey": "c",
+        "copyMetadata": False,
+        "metadata": {"mimetype": "text/html"},
+    }
+    assert admin("POST", "/object/copy", json=body).json()["code"] == "InvalidMimeType"
 
 
 def test_buckets_as_json(admin: Any) -> None:

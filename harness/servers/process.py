@@ -27,6 +27,7 @@ from typing import Any
 from harness.clock import SystemClock
 from harness.servers.access_log import AccessLog
 from harness.servers.control import ControlRoutes
+from harness.servers.file_limit import raise_file_limit
 from harness.servers.front import FrontFactory
 from harness.servers.gateway import Gateway
 from harness.servers.hosting import SERVICE_CLASSES, ProjectRegistry, Upstreams
@@ -51,6 +52,7 @@ def main() -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    raise_file_limit()
     spec = json.loads(options.spec.read_text(encoding="utf-8"))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(spec, exit_with_parent=options.exit_with_parent))

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from harness.bench.arrivals import Arrivals, connect_stamped
 from harness.errors import StackError
 from harness.load.target import Target
 from harness.load.websocket_client import (
@@ -31,17 +32,25 @@ JoinPayload = Callable[[int], dict[str, Any]]
 class Member:
     """A client that joined one topic; ``on_message`` gets every later payload."""
 
-    __slots__ = ("_live", "_socket", "_wants_changes", "on_message")
+    __slots__ = ("_arrivals", "_live", "_socket", "_wants_changes", "on_message")
 
-    def __init__(self, on_message: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, on_message: Callable[[bytes], None], arrivals: Arrivals | None = None
+    ) -> None:
         self.on_message = on_message
+        self._arrivals = arrivals
         self._socket: WebSocketClient | None = None
         self._live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wants_changes = False
 
     async def join(self, url: str, topic: str, **payload: Any) -> None:
         """Connect and join; returns once the channel is live."""
-        self._socket = await connect_client(url, self._on_frame, self._on_lost)
+        if self._arrivals is not None and url.startswith("ws:"):
+            self._socket = await connect_stamped(
+                url, self._on_frame, self._on_lost, self._arrivals
+            )
+        else:
+            self._socket = await connect_client(url, self._on_frame, self._on_lost)
         config = payload.setdefault("config", {})
         self._wants_changes = bool(config.get("postgres_changes"))
         message = orjson.dumps(["1", "1", topic, "phx_join", payload])
@@ -116,9 +125,13 @@ async def joined_members(
     count: int,
     on_message: Callable[[bytes], None],
     payload: JoinPayload | None = None,
+    arrivals: Arrivals | None = None,
 ) -> AsyncIterator[list[Member]]:
-    """Yield ``count`` members of one topic; they leave at the end."""
-    members = [Member(on_message) for _ in range(count)]
+    """Yield ``count`` members of one topic; they leave at the end.
+
+    ``arrivals`` tells when each message came to its socket.
+    """
+    members = [Member(on_message, arrivals) for _ in range(count)]
     limit = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
 
     async def join(index: int) -> None:

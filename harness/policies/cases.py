@@ -42,6 +42,15 @@ class Step:
         values = {k: v for k, v in self.values.items() if k != name}
         return replace(self, sql=insert_statement(self.target, values), values=values)
 
+    def renamed(self, gone: str, kept: str) -> Step:
+        """Return the step with another user's id in place of one."""
+        return replace(
+            self,
+            sql=self.sql.replace(gone, kept),
+            values={k: kept if v == gone else v for k, v in self.values.items()},
+            filters={k: kept if v == gone else v for k, v in self.filters.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
@@ -99,6 +108,19 @@ class Case:
     repairs: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     dependent: bool = False
+
+    def renamed(self, gone: str, kept: str) -> Case:
+        """Return the case with another user's id in place of one."""
+        told = self.expectation
+        return replace(
+            self,
+            steps=tuple(step.renamed(gone, kept) for step in self.steps),
+            expectation=replace(
+                told,
+                text=told.text.replace(gone, kept),
+                query=told.query.replace(gone, kept),
+            ),
+        )
 
     def without_one(self) -> Iterator[Case]:
         """Yield the case without each of the steps before the last."""

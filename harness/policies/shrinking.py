@@ -178,7 +178,7 @@ class Shrinker:
     async def _minimise(self, case: Case, setup: _Setup) -> ShrunkCase:
         setup = await self._drop_rows(case, setup, self._victims(case))
         setup = await self._drop_users(case, setup)
-        setup = await self._merge_users(case, setup)
+        case, setup = await self._merge_users(case, setup)
         setup = await self._drop_columns(case, setup)
         case = await self._drop_claims(case, setup)
         case = await self._drop_values(case, setup)
@@ -224,7 +224,8 @@ class Shrinker:
     def _victims(self, case: Case) -> list[tuple[Name, Mapping[str, str | None]]]:
         """Return the rows that a statement without a WHERE is there to reach."""
         last = case.steps[-1]
-        if case.expectation.kind != "affects" or last.filters:
+        changes = last.action in ("update", "delete") and not last.filters
+        if case.expectation.kind != "affects" or not changes:
             return []
         rows = [row for row in case.rows if row.table == last.target]
         return [(row.table, self._values(row)) for row in rows]
@@ -260,25 +261,26 @@ class Shrinker:
                 setup = tried
         return setup
 
-    async def _merge_users(self, case: Case, setup: _Setup) -> _Setup:
+    async def _merge_users(self, case: Case, setup: _Setup) -> tuple[Case, _Setup]:
         """Let one user stand for several, where the fault does not mind."""
         cast = [user.id for user in self.population.world.cast.users]
         named = {value for _, row in setup.rows for value in row.values()}
+        named |= {value for step in case.steps for value in step.values.values()}
         others = [u for u in cast if u in named and u != case.persona.sub]
         merged: set[str] = set()
         for kept, gone in itertools.combinations(others, 2):
             if merged & {kept, gone}:
                 continue
-            tried = self._renamed(setup, gone, kept)
-            if await self._shows(case, tried):
-                setup = tried
+            tried = case.renamed(gone, kept), self._renamed(setup, gone, kept)
+            if await self._shows(*tried):
+                case, setup = tried
                 merged.add(gone)
         left = [user for user in others if user not in merged]
         for gone in left[1:]:
-            tried = self._renamed(setup, gone, NOBODY)
-            if await self._shows(case, tried):
-                setup = tried
-        return setup
+            tried = case.renamed(gone, NOBODY), self._renamed(setup, gone, NOBODY)
+            if await self._shows(*tried):
+                case, setup = tried
+        return case, setup
 
     def _renamed(self, setup: _Setup, gone: str, kept: str) -> _Setup:
         """Return the setup with another user in place of one; each key stays once."""

@@ -40,11 +40,21 @@ class Server:
         await self._store.drop(database.dbname)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of this process and of sessions that have ended."""
-        stat = Path(f"/proc/{self._cluster.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        reaped = (int(fields[13]) + int(fields[14])) / CLOCK_TICKS_PER_S
-        return reaped + sum(os.times()[:2])
+        """Return the CPU seconds of this process, and of sessions past and present."""
+        server = self._cluster.pid
+        children = Path(f"/proc/{server}/task/{server}/children")
+        ticks = sum(_ticks(server)[2:])
+        ticks += sum(sum(_ticks(int(pid))[:2]) for pid in children.read_text().split())
+        return ticks / CLOCK_TICKS_PER_S + sum(os.times()[:2])
+
+
+def _ticks(pid: int) -> list[int]:
+    """Return user and system time, a process's own and its ended children's."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return [0, 0, 0, 0]
+    return [int(field) for field in stat.rpartition(")")[2].split()[11:15]]
 
 
 def written(sql: str, folder: Path) -> Schema:

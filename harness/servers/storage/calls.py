@@ -52,12 +52,13 @@ class Call:
     operation: str = ""
     caller: Caller = ANONYMOUS
     authenticated: bool = False
+    override: str = ""
     _settings: tuple[str, ...] | None = None
 
     @property
     def method(self) -> str:
-        """The HTTP method."""
-        return self.request.method
+        """The HTTP method, or the one that stands for it."""
+        return self.override or self.request.method
 
     @property
     def target(self) -> str:

@@ -24,7 +24,7 @@ from harness.servers.storage.intents import Intents
 from harness.servers.storage.metrics import Metrics
 from harness.servers.storage.multipart import MultipartUploads
 from harness.servers.storage.resumable import ResumableUploads
-from harness.servers.storage.routes import rest_routes
+from harness.servers.storage.routes import Route, rest_routes
 from harness.servers.storage.s3_routes import handle_s3
 from harness.servers.storage.settings import StorageSettings
 from harness.servers.storage.staging import Stager
@@ -39,6 +39,7 @@ FINISHED: Final = "select version from storage.objects where version = any($1)"
 KNOWN_PREFIXES: Final = frozenset(
     {"bucket", "object", "render", "cdn", "upload", "s3", "health"}
 )
+OVERRIDES: Final = frozenset({"DELETE", "HEAD", "PATCH"})
 RENDERED_AT_ONCE: Final = 2  # pictures in memory, decoded
 
 
@@ -122,7 +123,7 @@ class StorageService:
             call.path == "/s3" or call.path.startswith("/s3/")
         ):
             return await handle_s3(self._core, call)
-        found = ROUTES.find(call.method, call.path)
+        found = ROUTES.find(call.method, call.path) or _overridden(call)
         if found is None:
             return _not_found(call)
         route, parameters = found
@@ -158,6 +159,18 @@ def _refusal(call: Call, error: errors.StorageError) -> web.Response:
     if call.method == "HEAD":
         return web.Response(status=error.http_status)
     return errors.error_response(error)
+
+
+def _overridden(call: Call) -> tuple[Route, list[str]] | None:
+    """Return the route of an upload's request whose client cannot send its method.
+
+    TUS 1.0.0, "X-HTTP-Method-Override".
+    """
+    method = call.header("X-HTTP-Method-Override").upper()
+    if method not in OVERRIDES or not call.path.startswith("/upload/resumable/"):
+        return None
+    call.override = method
+    return ROUTES.find(method, call.path)
 
 
 def _not_found(call: Call) -> web.Response:

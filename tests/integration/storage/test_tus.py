@@ -172,6 +172,23 @@ def test_creation_with_upload_and_deferred_length(alice: Any) -> None:
     assert alice("GET", f"/object/docs/{ALICE}/file").content == b"012356"
 
 
+def test_method_may_be_told_by_a_header(alice: Any) -> None:
+    path = path_of(alice, create(alice))
+
+    def told(method: str, body: bytes = b"", **headers: str) -> httpx.Response:
+        named = {"X-HTTP-Method-Override": method, **TUS, **headers}
+        answer: httpx.Response = alice("POST", path, content=body, headers=named)
+        return answer
+
+    assert (
+        told("PATCH", b"01234", **OFFSET, **{"Upload-Offset": "0"}).status_code == 204
+    )
+    assert told("HEAD").headers["upload-offset"] == "5"
+    assert told("DELETE").status_code == 204
+    assert told("HEAD").status_code == 404
+    assert told("GET").json()["code"] == "InvalidRequest"
+
+
 def test_termination(alice: Any, storage: Any) -> None:
     path = path_of(alice, create(alice))
     patch(alice, path, 0, b"01234")

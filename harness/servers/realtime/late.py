@@ -8,6 +8,7 @@ stored messages, once, before anything that the stream brings.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,9 +101,11 @@ class LateChannels:
                 self._service.spawn(self._catch_up(channel, bus, seen))
 
     async def _catch_up(self, channel: Channel, bus: Bus, seen: Seen | None) -> None:
+        timeout_s = self._service.settings.statement_timeout_ms / 1000
         try:
-            missed = await self._missed(channel.subtopic, bus.private, seen)
-        except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
+            async with asyncio.timeout(timeout_s):  # what is held meanwhile is bounded
+                missed = await self._missed(channel.subtopic, bus.private, seen)
+        except (DatabaseUnavailableError, asyncpg.PostgresError, TimeoutError) as exc:
             log.warning("missed broadcasts cannot be read: %s", exc)
             missed = None
         if missed is None and channel.bus is not None:

@@ -16,7 +16,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -24,6 +24,7 @@ from psycopg import pq
 from harness.errors import HarnessError, StackError
 
 __all__ = [
+    "Batch",
     "ConnectionLostError",
     "Pipeline",
     "PipelinePool",
@@ -51,7 +52,16 @@ class StatementError(HarnessError):
 
 
 class ConnectionLostError(StackError):
-    """The connection to PostgreSQL broke or could not be made."""
+    """The connection to PostgreSQL broke or could not be made.
+
+    ``reused`` says that it had served before, and so may have been dead for long.
+    """
+
+    def __init__(
+        self, message: str, *, service: str | None = None, reused: bool = False
+    ) -> None:
+        super().__init__(message, service=service)
+        self.reused = reused
 
 
 class PoolTimeoutError(StackError):
@@ -69,8 +79,35 @@ class Statement(NamedTuple):
     keep: bool = True
 
 
+# What a coming result is for: True, a statement's own; a key, its preparation; None,
+# the closing of an old one.
+_Kind: TypeAlias = "tuple[str, str] | bool | None"
+
+
+class Batch:
+    """Statements sent together; ``done`` gets one result for each, or an error.
+
+    A batch without ``BEGIN`` is one transaction, also where others go before and after
+    it in the same write.
+    """
+
+    __slots__ = ("done", "kinds", "results", "scope", "statements")
+
+    def __init__(
+        self,
+        statements: Sequence[Statement],
+        scope: str,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.statements = statements
+        self.scope = scope
+        self.done: asyncio.Future[list[pq.abc.PGresult]] = loop.create_future()
+        self.kinds: list[_Kind] = []
+        self.results: list[pq.abc.PGresult] = []
+
+
 class Pipeline:
-    """One connection in pipeline mode, used by one task at a time."""
+    """One connection in pipeline mode, used by one task or one set of batches."""
 
     def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         self._connection = connection
@@ -81,13 +118,13 @@ class Pipeline:
         self._fd = self._pgconn.socket
         self._prepared: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._named = 0
-        self._names: list[tuple[str, str] | None] = []
-        self._results: list[pq.abc.PGresult] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._closing = 0  # statements whose end was asked for and not yet told
+        self._batches: deque[Batch] = deque()
         self.generation = 0
         self.lost = False
         self.used_before = False
         self.on_notify: Callable[[str], None] | None = None
+        self.on_batch: Callable[[Pipeline, Batch], None] | None = None
         self._loop.add_reader(self._fd, self._readable)
 
     @classmethod
@@ -109,30 +146,39 @@ class Pipeline:
         The first error raises :class:`StatementError` after the batch is over; those
         behind it did not run.  A batch without ``BEGIN`` is one transaction.
         """
-        self._results = []
-        self._waiter = self._loop.create_future()
+        batch = Batch(statements, scope, self._loop)
+        self.start((batch,))
         try:
-            kinds = self._send(statements, scope)
-            if self._pgconn.flush():
-                self._loop.add_writer(self._fd, self._writable)
-            await self._waiter
+            return await batch.done
         except asyncio.CancelledError:
             # Results of the abandoned batch are still to come: unusable from here on.
             self.close()
             raise
+
+    def start(self, batches: Sequence[Batch]) -> None:
+        """Send ``batches`` in one write; ``on_batch`` hears of the end of each."""
+        self._batches.extend(batches)
+        try:
+            for batch in batches:
+                self._send(batch)
+            if self._pgconn.flush():
+                self._loop.add_writer(self._fd, self._writable)
         except psycopg.OperationalError as exc:
-            self.close()
-            raise ConnectionLostError(str(exc).strip(), service="postgres") from exc
-        finally:
-            self._waiter = None
-        return self._settle(kinds)
+            self.close(str(exc).strip())
+
+    def has_prepared(self, batch: Batch) -> bool:
+        """Whether nothing of ``batch`` has to be prepared before it can run."""
+        return all(
+            (batch.scope, statement.sql) in self._prepared
+            for statement in batch.statements
+        )
 
     def forget(self, generation: int) -> None:
         """Prepare everything anew from here on: the schema has changed."""
         self.generation = generation
         for name in self._prepared.values():
             self._pgconn.send_close_prepared(name)
-            self._names.append(None)
+        self._closing += len(self._prepared)
         self._prepared.clear()
 
     def loop_time_s(self) -> float:
@@ -144,30 +190,31 @@ class Pipeline:
         """Whether a ``BEGIN`` is still open, failed or not."""
         return self._pgconn.transaction_status != pq.TransactionStatus.IDLE
 
-    def close(self) -> None:
+    def close(self, why: str = "connection closed") -> None:
         """Close the connection at once, whatever it is doing."""
         if not self.lost:
             self.lost = True
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._pgconn.finish()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(
-                ConnectionLostError("connection closed", service="postgres")
-            )
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            if not batch.done.done():
+                lost = ConnectionLostError(
+                    why, service="postgres", reused=self.used_before
+                )
+                batch.done.set_exception(lost)
+            if self.on_batch is not None:
+                self.on_batch(self, batch)
 
-    def _send(
-        self, statements: Sequence[Statement], scope: str
-    ) -> list[tuple[str, str] | bool | None]:
-        """Queue the batch; return what each coming result is for.
-
-        ``True`` is a statement's own result, a key is its preparation, ``None`` the
-        closing of an old one.
-        """
+    def _send(self, batch: Batch) -> None:
         pgconn = self._pgconn
-        kinds: list[tuple[str, str] | bool | None] = [None for _ in self._names]
-        self._names = []
-        for statement in statements:
+        kinds = batch.kinds
+        if self._closing:
+            kinds += [None] * self._closing
+            self._closing = 0
+        scope = batch.scope
+        for statement in batch.statements:
             if not statement.keep:
                 pgconn.send_query_params(statement.sql.encode(), statement.params)
                 kinds.append(True)
@@ -181,11 +228,8 @@ class Pipeline:
             pgconn.send_query_prepared(name, statement.params)
             kinds.append(True)
         pgconn.pipeline_sync()
-        return kinds
 
-    def _prepare(
-        self, key: tuple[str, str], kinds: list[tuple[str, str] | bool | None]
-    ) -> bytes:
+    def _prepare(self, key: tuple[str, str], kinds: list[_Kind]) -> bytes:
         if len(self._prepared) >= MAX_PREPARED:
             _, oldest = self._prepared.popitem(last=False)
             self._pgconn.send_close_prepared(oldest)
@@ -197,12 +241,12 @@ class Pipeline:
         self._prepared[key] = name
         return name
 
-    def _settle(
-        self, kinds: Sequence[tuple[str, str] | bool | None]
-    ) -> list[pq.abc.PGresult]:
+    def _settle(self, batch: Batch) -> None:
+        """Tell a batch how it ended, if anybody still waits for it."""
         rows: list[pq.abc.PGresult] = []
         failure: pq.abc.PGresult | None = None
-        for kind, result in zip(kinds, self._results, strict=False):
+        kinds, results = batch.kinds, batch.results
+        for kind, result in zip(kinds, results, strict=False):
             good = result.status in _ROWS
             if isinstance(kind, tuple) and not good:
                 self._prepared.pop(kind, None)
@@ -210,19 +254,21 @@ class Pipeline:
                 rows.append(result)
             if not good and failure is None:
                 failure = result
-        if failure is None and len(self._results) > len(kinds):
+        if failure is None and len(results) > len(kinds):
             # An error at the sync point itself: a deferred constraint.
-            failure = self._results[-1]
-        if failure is not None:
-            raise _statement_error(failure)
-        return rows
+            failure = results[-1]
+        if batch.done.done():
+            return
+        if failure is None:
+            batch.done.set_result(rows)
+        else:
+            batch.done.set_exception(_statement_error(failure))
 
     def _readable(self) -> None:
-        pgconn = self._pgconn
-        waiter = self._waiter
+        pgconn, batches = self._pgconn, self._batches
         try:
             pgconn.consume_input()
-            if waiter is None or waiter.done():
+            if not batches:
                 # Nothing is asked: a notification, or the server said goodbye.
                 pgconn.is_busy()
                 self._notified()
@@ -231,16 +277,19 @@ class Pipeline:
                 result = pgconn.get_result()
                 if result is None:
                     continue
-                if result.status == pq.ExecStatus.PIPELINE_SYNC:
-                    waiter.set_result(None)
+                if result.status != pq.ExecStatus.PIPELINE_SYNC:
+                    batches[0].results.append(result)
+                    continue
+                batch = batches.popleft()
+                self._settle(batch)
+                if not batches:
                     self._notified()
+                if self.on_batch is not None:
+                    self.on_batch(self, batch)
+                if self.lost or not batches:
                     return
-                self._results.append(result)
         except psycopg.OperationalError as exc:
-            lost = ConnectionLostError(str(exc).strip(), service="postgres")
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(lost)
-            self.close()
+            self.close(str(exc).strip())
 
     def _notified(self) -> None:
         while (notice := self._pgconn.notifies()) is not None:
@@ -278,6 +327,11 @@ class PipelinePool:
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
         self.generation = 0
+
+    @property
+    def contended(self) -> bool:
+        """Whether somebody waits for a connection."""
+        return bool(self._waiting)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Pipeline]:

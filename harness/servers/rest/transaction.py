@@ -21,6 +21,7 @@ from harness.db.pipeline import (
     Statement,
     StatementError,
 )
+from harness.db.shared_reads import SharedReads
 from harness.servers.caller import Caller
 
 __all__ = ["Context", "Transactions"]
@@ -56,6 +57,7 @@ class Transactions:
 
     def __init__(self, pool: PipelinePool) -> None:
         self._pool = pool
+        self._reads = SharedReads(pool)
 
     async def run(
         self,
@@ -93,22 +95,17 @@ class Transactions:
         keep: bool,
     ) -> list[pq.abc.PGresult]:
         """Run a batch that changes nothing; a connection found dead is replaced."""
-        pipeline = self._pool.take() or await self._pool.acquire()
+        if _is_implicit(context, check, keep):
+            return await self._reads.run(batch, scope=scope)
         try:
-            if _is_implicit(context, check, keep):
-                return await pipeline.run(batch, scope=scope)
-            return await _run(pipeline, context, batch, scope, check, keep)
-        except ConnectionLostError:
-            if not pipeline.used_before:
+            async with self._pool.connection() as pipeline:
+                return await _run(pipeline, context, batch, scope, check, keep)
+        except ConnectionLostError as exc:
+            if not exc.reused:
                 raise
-        finally:
-            self._pool.release(pipeline)
         self._pool.drop_idle()
-        pipeline = await self._pool.acquire()
-        try:
+        async with self._pool.connection() as pipeline:
             return await _run(pipeline, context, batch, scope, check, keep)
-        finally:
-            self._pool.release(pipeline)
 
 
 async def _run(

@@ -208,6 +208,11 @@ class ResumableUploads:
             if not held.wanted:
                 del self._held[version]
 
+    def is_wanted(self, version: str) -> bool:
+        """Tell whether another request waits for the one that holds an upload."""
+        held = self._held.get(version)
+        return held is not None and held.wanted > 1
+
     def reload(self, upload: Upload) -> None:
         """Believe the disk from now on, after something went wrong."""
         self._known.pop(upload.announced.version, None)

@@ -330,6 +330,9 @@ async def _receive(session: Session, upload: Upload, permitted: Permitted) -> No
     upload.interrupt = lambda: request.content.set_exception(
         ConnectionResetError("another request goes on with this upload")
     )
+    if session.core.resumable.is_wanted(upload.announced.version):
+        # It came before there was anything to interrupt.
+        upload.interrupt()
     try:
         await upload.append(body_chunks(request), limit)
     except OSError as exc:

@@ -200,16 +200,38 @@ def test_termination(alice: Any, storage: Any) -> None:
     assert alice("DELETE", finished, headers=TUS).status_code == 409
 
 
-def test_what_arrived_of_a_broken_patch_is_kept(alice: Any, storage: Any) -> None:
-    path = path_of(alice, create(alice, length=1_000_000))
+def stalled_patch(alice: Any, path: str) -> bytes:
+    """Return a PATCH from the beginning, without its body."""
     head = (
         f"PATCH /storage/v1{path} HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {alice.token}\r\nTus-Resumable: 1.0.0\r\n"
         "Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n"
         "Content-Length: 1000000\r\n\r\n"
     )
+    return head.encode()
+
+
+def test_request_that_is_still_asking_for_permission_is_stopped_too(
+    alice: Any, storage: Any, sql: Any
+) -> None:
+    path = path_of(alice, create(alice, length=4))
+    sql.execute(
+        "create function public.slow() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(0.3); return new; end $$;"
+        "create trigger slow before insert on storage.objects "
+        "for each row execute function public.slow()"
+    )
     with socket.create_connection(("127.0.0.1", storage.port), timeout=20) as peer:
-        peer.sendall(head.encode() + b"x" * 300_000)
+        peer.sendall(stalled_patch(alice, path).replace(b"1000000", b"4"))
+        assert alice("HEAD", path, headers=TUS).headers["upload-offset"] == "0"
+        answer = patch(alice, path, 0, b"data")
+    assert answer.status_code == 204, answer.text
+
+
+def test_what_arrived_of_a_broken_patch_is_kept(alice: Any, storage: Any) -> None:
+    path = path_of(alice, create(alice, length=1_000_000))
+    with socket.create_connection(("127.0.0.1", storage.port), timeout=20) as peer:
+        peer.sendall(stalled_patch(alice, path) + b"x" * 300_000)
         # A second request asks the first to stop, and goes on behind what it left.
         offset = int(alice("HEAD", path, headers=TUS).headers["upload-offset"])
         answer = patch(alice, path, offset, b"y" * (1_000_000 - offset))

@@ -156,8 +156,10 @@ async def list_uploads(
     limit = _max_keys(query.get("max-uploads", ""))
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     key_marker, id_marker = query.get("key-marker", ""), query.get("upload-id-marker")
+    # A session sees what policies on the table show it, as a rule nothing: keys and ids
+    # of others' uploads are not for everybody who knows the bucket.
     async with core.connections.as_caller(
-        call.database_settings(), service=True
+        call.database_settings(), service=core.settings.compat
     ) as connection:
         rows = await connection.fetch(
             "select * from storage.list_multipart_uploads_with_delimiter"

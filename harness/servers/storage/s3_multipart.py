@@ -122,6 +122,7 @@ async def list_parts(
     """GET /:bucket/*?uploadId: ListParts."""
     query = call.query
     pending = await core.multipart.find(query["uploadId"], bucket, key)
+    await _permit_pending(core, call, pending)
     limit = min(_number(query.get("max-parts"), MAX_LISTED_PARTS), MAX_LISTED_PARTS)
     after = _number(query.get("part-number-marker"), 0)
     rows = [

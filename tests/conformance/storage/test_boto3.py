@@ -289,6 +289,21 @@ def test_session_token_obeys_the_policies(
     assert [d["Key"] for d in outcome["Deleted"]] == [f"{ALICE}/a.txt"]
 
 
+def test_session_token_learns_nothing_of_others_uploads(
+    storage: StandaloneStorage, s3: Any, s3_of: S3Of
+) -> None:
+    alice = s3_of(session_token=storage.token(ALICE))
+    where = {"Bucket": "files", "Key": "other/big"}
+    upload_id = s3.create_multipart_upload(**where)["UploadId"]
+    assert "Uploads" not in alice.list_multipart_uploads(Bucket="files")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        alice.list_parts(UploadId=upload_id, **where)
+    own = {"Bucket": "files", "Key": f"{ALICE}/big"}
+    own["UploadId"] = alice.create_multipart_upload(**own)["UploadId"]
+    assert alice.list_parts(**own)["UploadId"] == own["UploadId"]
+    assert len(s3.list_multipart_uploads(Bucket="files")["Uploads"]) == 2
+
+
 def test_wrong_keys_are_refused(storage: StandaloneStorage, s3: Any) -> None:
     def client(key: str, secret: str, region: str = "local") -> Any:
         return boto3.client(

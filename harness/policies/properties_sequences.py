@@ -12,17 +12,16 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.db.catalog import Function, Name, Relation
+from harness.policies.bars import lifted_bars
 from harness.policies.calls import call_about, callable_functions
-from harness.policies.candidates import own_candidates
 from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.comparisons import read_body
 from harness.policies.links import Link, links_of
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
-from harness.policies.probing import Answer, Attempt
+from harness.policies.probing import Answer
 from harness.policies.properties_rows import rank
 from harness.policies.reaching import Reached, Reaching, hanging_on
-from harness.policies.table_order import BARRING_NAME
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
 
@@ -68,7 +67,7 @@ async def sequences_open_nothing_of_others(trial: Trial) -> Judgement:
             search = _Search(trial, persona)
             async for opening in search.openings(levers):
                 judgement.violations.append(_opened(search, opening))
-        async for violation in _lifted(trial, persona, levers):
+        async for violation in lifted_bars(trial, persona, levers):
             judgement.violations.append(violation)
     return judgement
 
@@ -290,80 +289,3 @@ def _said(step: Step) -> str:
     if step.action == "delete":
         return f"delete a row of {step.target}"
     return f"change {', '.join(step.values)} of {step.target}"
-
-
-async def _lifted(
-    trial: Trial, persona: Persona, levers: Sequence[Relation]
-) -> AsyncIterator[Violation]:
-    """Yield what opens once the persona deletes a row that others hold against it."""
-    reaching = Reaching(trial, persona)
-    for relation in levers:
-        guards = [
-            row
-            for row in trial.decisions.rows(
-                persona, "DELETE", trial.population, relation.name
-            )
-            if _guards(trial, persona, relation, row)
-        ][:2]
-        hanging = reaching.tables(hanging_on(trial.mined, [relation.name]))
-        for row in guards:
-            step = trial.row_step("delete", relation, row)
-            for later in hanging:
-                violation = await _freed(trial, persona, row, step, later)
-                if violation is not None:
-                    yield violation
-                    return
-
-
-def _guards(trial: Trial, persona: Persona, relation: Relation, row: StoredRow) -> bool:
-    """Say whether somebody else keeps ``row`` against the persona it names."""
-    if persona.sub not in row.users or not BARRING_NAME.search(relation.name.name):
-        return False
-    owners = [row.text(c) for c in trial.ownership.of(relation.name).owners]
-    # Who blocks or mutes others may stop doing so.
-    return persona.sub not in owners or not set(row.users) - {persona.sub}
-
-
-async def _freed(
-    trial: Trial, persona: Persona, guard: StoredRow, lift: Step, later: Relation
-) -> Violation | None:
-    """Return the INSERT that is refused until ``guard`` is deleted."""
-    if not later.may(persona.role, "INSERT"):
-        return None
-    candidates = list(own_candidates(trial, persona, later))
-    steps = [trial.insert_step(later, c.values) for c in candidates]
-    attempts = [
-        Attempt(persona=persona, commands=commands, setup=c.aside)
-        for c, step in zip(candidates, steps, strict=True)
-        for commands in ((step.sql,), (lift.sql, step.sql))
-    ]
-    answers = await trial.prober.attempt_all(attempts)
-    for index, (candidate, step) in enumerate(zip(candidates, steps, strict=True)):
-        alone, after = answers[2 * index : 2 * index + 2]
-        if alone.denied and after.ok:
-            needed = Link(
-                persona=persona,
-                relation=later,
-                values=candidate.values,
-                states=(),
-                hidden=False,
-            )
-            return Violation(
-                check="sequences_open_nothing_of_others",
-                where=str(guard.table),
-                fault=f"lifted {later.name}",
-                message=(
-                    f"{describe(persona)} can delete the row of {guard.table} that"
-                    f" keeps them from {later.name}, and then add rows to it"
-                ),
-                case=Case(
-                    persona=persona,
-                    steps=(lift, step),
-                    expectation=Expectation(kind="succeeds", says="must be refused"),
-                    rows=(guard, *needed.rows(trial)),
-                    dependent=True,
-                ),
-                hint=f"let only those who keep rows of {guard.table} delete them",
-                rank=rank(persona),
-            )
-    return None

@@ -11,6 +11,7 @@ import pytest
 from harness.db.address import DatabaseAddress
 from tests.integration.policies.benchmark import STYLES, Variation, schema_sql
 from tests.integration.policies.benchmark_server import written
+from tests.integration.policies.checking import is_small
 from tests.integration.policies.diff_benchmark import (
     Outcome,
     compare,
@@ -45,8 +46,12 @@ def sample() -> list[Variation]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sample(), ids=lambda fault: fault.id)
-def test_fault_is_told(compare_with: Compare, fault: Variation) -> None:
-    assert compare_with(fault.style, fault.sql).failing
+def test_fault_is_told_with_a_small_witness(
+    compare_with: Compare, fault: Variation
+) -> None:
+    outcome = compare_with(fault.style, fault.sql)
+    assert outcome.failing
+    assert any(is_small(witness) for witness in outcome.witnesses)
 
 
 @pytest.mark.slow

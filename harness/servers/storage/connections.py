@@ -3,6 +3,9 @@
 A connection is taken from the project's pool once and reused without the pool's reset
 query: every setting of a request is local to its transaction, so there is nothing to
 reset.  Connections idle for :data:`IDLE_S` go back to the pool.
+
+Small questions (may this object be seen) go over connections of their own, which
+several of them share.
 """
 
 from __future__ import annotations
@@ -15,6 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 
+from harness.db.pipeline import (
+    ConnectionLostError,
+    PipelinePool,
+    PoolTimeoutError,
+    Statement,
+    StatementError,
+)
+from harness.db.shared_reads import SharedReads
 from harness.servers.project import ServedProject
 from harness.servers.storage import errors
 
@@ -25,12 +36,18 @@ __all__ = ["Connections", "calling"]
 
 LOGIN: Final = "supabase_storage_admin"
 IDLE_S: Final = 5.0
-PREPARE: Final = (
-    "set search_path = storage, public, extensions; set statement_timeout = '30s'; "
+NUL_STATE: Final = "22021"  # character_not_in_repertoire
+NUL_MESSAGE: Final = 'invalid byte sequence for encoding "UTF8": 0x00'
+SETTINGS: Final = {
+    "search_path": "storage,public,extensions",
+    "statement_timeout": "30000",  # ms
     # The functions' own statements are few and exact: planning them anew costs more
     # than a plan for the values at hand could save.
-    "set plan_cache_mode = force_generic_plan"
-)
+    "plan_cache_mode": "force_generic_plan",
+}
+PREPARE: Final = "; ".join(f"set {name} = {value}" for name, value in SETTINGS.items())
+OPTIONS: Final = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+READING_SHARE: Final = 3  # one connection in so many is for shared questions
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
@@ -47,11 +64,18 @@ def calling(function: str, arguments: int) -> str:
 
 
 class Connections:
-    """Up to ``limit`` connections as supabase_storage_admin."""
+    """Up to ``limit`` connections as supabase_storage_admin, and two at least."""
 
     def __init__(self, project: ServedProject, limit: int) -> None:
         self._project = project
-        self._limit = limit
+        readers = max(1, limit // READING_SHARE)
+        self._limit = max(1, limit - readers)
+        self._readers = PipelinePool(
+            f"{project.database.dsn(LOGIN)} options='{OPTIONS}'",
+            max_size=readers,
+            idle_s=IDLE_S,
+        )
+        self._reads = SharedReads(self._readers)
         self._open = 0
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -61,6 +85,7 @@ class Connections:
 
     async def close(self) -> None:
         """Give every idle connection back."""
+        self._readers.close()
         if self._trimming is not None:
             self._trimming.cancel()
             self._trimming = None
@@ -82,6 +107,20 @@ class Connections:
             self._give(connection)
         assert record is not None, statement
         return record
+
+    async def text(self, statement: str, *args: str) -> bytes | None:
+        """Run a statement that changes nothing; return its one row's first column."""
+        params = [arg.encode() for arg in args]
+        if any(b"\0" in param for param in params):
+            # What follows a NUL would be lost on the way, and PostgreSQL refuses one.
+            raise errors.from_sqlstate(NUL_STATE, NUL_MESSAGE)
+        try:
+            (result,) = await self._reads.run([Statement(statement, params)])
+        except StatementError as exc:
+            raise errors.from_sqlstate(exc.sqlstate, exc.message) from exc
+        except (ConnectionLostError, PoolTimeoutError) as exc:
+            raise errors.database_timeout() from exc
+        return result.get_value(0, 0)
 
     async def rows(self, statement: str, *args: Any) -> Sequence[asyncpg.Record]:
         """Run one statement in its own transaction and return its rows."""

@@ -54,8 +54,10 @@ async def sign_object(core: Core, call: Call, bucket: str, key: str) -> web.Resp
     """POST /object/sign/:bucket/*."""
     asked = validate(await read_json(call), SIGN)
     names.check_key(key)
-    row = await core.connections.row(IS_VISIBLE, *call.database_settings(), bucket, key)
-    if not row[0]:
+    visible = await core.connections.text(
+        IS_VISIBLE, *call.database_settings(), bucket, key
+    )
+    if visible != b"t":
         raise errors.no_such_key(key)
     path = f"{bucket}/{key}"
     if core.settings.compat:

@@ -1,4 +1,4 @@
-"""Reads that share connections: each a transaction of its own, none behind a slow one."""
+"""Reads that share connections: each its own transaction, none behind a slow one."""
 
 from __future__ import annotations
 

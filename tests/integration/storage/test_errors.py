@@ -96,6 +96,17 @@ def test_unknown_role_is_a_database_error(admin: Any, storage: Any) -> None:
         assert_refused(answer, wanted, 500)
 
 
+def test_a_subject_with_a_nul_is_refused_and_not_cut_off(
+    admin: Any, storage: Any
+) -> None:
+    headers = {"Authorization": storage.token(role="authenticated", sub="a\0b")}
+    for path in ("/object/sign/docs/a", "/object/list/docs"):
+        body = {"expiresIn": 60, "prefix": ""}
+        answer = admin("POST", path, headers=headers, json=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"] == "InvalidParameter"
+
+
 def test_bare_token_and_any_case_of_bearer(admin: Any, storage: Any) -> None:
     for value in (storage.service_key, f"bEaReR {storage.service_key}"):
         answer = admin("GET", "/bucket", headers={"Authorization": value})

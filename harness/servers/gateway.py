@@ -333,6 +333,7 @@ def _inventory(projects: list[HostedProject]) -> dict[str, Any]:
                 "services": {
                     name: f"{hosted.project.public_url}/{name}/v1"
                     for name in SERVICE_CLASSES
+                    if name not in hosted.project.settings.off
                 },
             }
             for hosted in projects

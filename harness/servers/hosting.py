@@ -139,6 +139,10 @@ class HostedProject:
 
             url, secret = self._upstreams.urls[name], self._upstreams.secret
             return UpstreamService(self.project, name, url=url, secret=secret)
+        if name in self.project.settings.off:
+            from harness.servers.switched_off import SwitchedOff
+
+            return SwitchedOff(name)
         module, cls = SERVICE_CLASSES[name]
         made: Service = getattr(importlib.import_module(module), cls)(self.project)
         return made

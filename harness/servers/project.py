@@ -7,7 +7,7 @@ realtime) is built from.  The gateway holds one per project reference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,13 +79,15 @@ class ProjectSettings:
     """Settings of a project's services; each service reads its own mapping.
 
     ``storage``, ``realtime``, ``auth`` and ``rest`` hold the documented keys of each
-    service with their defaults applied by the service itself.
+    service with their defaults applied by the service itself; ``off`` names those that
+    do not run.
     """
 
     storage: Mapping[str, Any] = field(default_factory=dict)
     realtime: Mapping[str, Any] = field(default_factory=dict)
     auth: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
+    off: Sequence[str] = ()
 
 
 @dataclass(slots=True)

@@ -27,7 +27,14 @@ SIGNED_UPLOAD_S = 7200  # as the CLI sets it
 
 def service_settings(config: SupabaseConfig) -> ProjectSettings:
     """Return what the services are told of ``config``."""
+    running = {
+        "auth": config.auth.enabled,
+        "rest": config.api.enabled,
+        "storage": config.storage.enabled,
+        "realtime": config.realtime.enabled,
+    }
     return ProjectSettings(
+        off=tuple(name for name, enabled in running.items() if not enabled),
         auth=_auth_settings(config.auth),
         rest={
             "schemas": list(config.api.schemas),
@@ -58,6 +65,8 @@ def project_keys(config: SupabaseConfig) -> ProjectKeys:
 
 async def upload_bucket_objects(project: Project, source: SupabaseProject) -> int:
     """Upload the files of every bucket's ``objects_path``; returns how many."""
+    if not source.config.storage.enabled:
+        return 0
     client = await project.client(project.service)
     uploaded = 0
     for bucket in source.config.storage.buckets:

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+import websockets
 
+from harness.servers.project import ProjectSettings
 from harness.stack.base import Stack
 from harness.stack.project import Project
 
@@ -292,3 +294,22 @@ async def run_sql(project: Project, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_a_service_that_is_switched_off_is_told(
+    http: httpx.AsyncClient, stack: Stack
+) -> None:
+    project = await stack.create_project(
+        settings=ProjectSettings(off=("auth", "realtime"))
+    )
+    try:
+        refused = await http.post(f"{project.url}/auth/v1/signup", json={})
+        assert (refused.status_code, refused.json()["code"]) == (503, "SERVICE_OFF")
+        socket = f"{project.url}/realtime/v1/websocket?vsn=1.0.0".replace("http", "ws")
+        with pytest.raises(websockets.InvalidStatus, match="503"):
+            await websockets.connect(socket, proxy=None)
+        assert (await http.get(f"{project.url}/rest/v1/")).status_code == 200
+        (listed,) = (await http.get(f"{project.url}/")).json()["projects"]
+        assert list(listed["services"]) == ["rest", "storage"]
+    finally:
+        await project.drop()

@@ -4,7 +4,8 @@ A request that :mod:`harness.servers.heads` understands is answered on the spot,
 as little between socket and gateway as HTTP allows.  ``GET .../realtime/v1/websocket``
 with an Upgrade header makes the connection Realtime's for good, be it the first request
 on it or not.  Any other request (a chunked body, an older version, a broken head) hands
-the connection to aiohttp's protocol, whose limits and words hold from there on.
+the connection to aiohttp's protocol, whose limits and words hold from there on; it only
+comes back for a socket.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class FrontFactory:
         self, server: Server, registry: ProjectRegistry, handle: Handler
     ) -> None:
         self.server = server
+        server.request_handler = self._answer_unusual
         self.registry = registry
         self.handle = handle
         self.heads = Heads()
@@ -59,6 +61,30 @@ class FrontFactory:
     def __call__(self) -> Front:
         """Return the protocol for a new connection."""
         return Front(self, asyncio.get_running_loop())
+
+    async def _answer_unusual(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request that aiohttp read; one for a socket ends its reading."""
+        if SOCKET_PATH in request.path and request._message.upgrade:
+            head = _head_of(request)
+            upgrade = self.upgrades.parse(head)
+            host = request.headers.get("Host", "")
+            if upgrade and locate(self.registry, upgrade.path, host)[0] is not None:
+                self._take_back(request, head)
+                # aiohttp's task has nothing left to answer to.
+                raise asyncio.CancelledError
+        return await self.handle(request)
+
+    def _take_back(self, request: web.BaseRequest, head: bytes) -> None:
+        handler, transport = request.protocol, request.transport
+        if handler is None or transport is None:
+            return  # the client went away
+        behind = handler._message_tail
+        handler.transport = None  # what has lost its connection would close it
+        handler.connection_lost(None)
+        front = self()
+        transport.set_protocol(front)
+        front.connection_made(transport)
+        front.data_received(head + behind)
 
     async def shutdown(self, grace_s: float) -> None:
         """Close the connections; answers under way may end within ``grace_s``."""
@@ -345,3 +371,11 @@ class Front(BaseProtocol):
             protocol.data_received(rest)
         remote = self.peername[0] if self.peername else None
         hosted.project.record("realtime", "websocket", path=path, remote=remote)
+
+
+def _head_of(request: web.BaseRequest) -> bytes:
+    """Return the head of a request as it was sent, but for blanks."""
+    message = request._message
+    lines = [f"{message.method} {message.path} HTTP/1.1".encode("latin-1", "replace")]
+    lines += [name + b": " + value for name, value in message.raw_headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -44,6 +44,38 @@ async def test_a_websocket_opens_on_a_connection_that_had_requests(
         assert (await head_of(reader)).startswith("HTTP/1.1 101 ")
 
 
+@pytest.mark.parametrize("told", ["Transfer-Encoding: chunked", "Expect: 100-continue"])
+async def test_a_websocket_opens_on_a_connection_that_had_an_unusual_request(
+    project: Project, told: str
+) -> None:
+    key = project.anon_key
+    body = b"2\r\n{}\r\n0\r\n\r\n" if "chunked" in told else b"{}"
+    length = "" if "chunked" in told else f"Content-Length: {len(body)}\r\n"
+    head = f"Host: x\r\napikey: {key}\r\n{told}\r\n{length}\r\n"
+    async with connected(project) as (reader, writer):
+        for _ in range(2):
+            target = f"/p/{project.ref}/auth/v1/signup"
+            writer.write(f"POST {target} HTTP/1.1\r\n{head}".encode() + body)
+            if "Expect" in told:
+                assert (await head_of(reader)).startswith("HTTP/1.1 100 ")
+            assert (await answer_of(reader))[0] == 200
+        target = f"/p/{project.ref}/realtime/v1/websocket?apikey={key}"
+        writer.write(f"GET {target}&vsn=1.0.0 HTTP/1.1\r\n{HANDSHAKE}".encode())
+        assert (await head_of(reader)).startswith("HTTP/1.1 101 ")
+
+
+async def test_a_websocket_of_no_project_is_refused_behind_an_unusual_request(
+    project: Project,
+) -> None:
+    chunked = "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    target = "/p/nosuch/realtime/v1/websocket"
+    async with connected(project) as (reader, writer):
+        writer.write(f"POST /p/{project.ref}/auth/v1/x HTTP/1.1\r\n{chunked}".encode())
+        assert (await answer_of(reader))[0] == 404
+        writer.write(f"GET {target} HTTP/1.1\r\n{HANDSHAKE}".encode())
+        assert (await answer_of(reader))[0] == 404
+
+
 async def test_a_websocket_behind_a_request_in_one_packet_opens(
     project: Project,
 ) -> None:

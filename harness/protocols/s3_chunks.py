@@ -18,6 +18,7 @@ from typing import Final
 from harness.errors import RemoteProtocolError
 
 __all__ = [
+    "DIGEST_HEADERS",
     "MODES",
     "Checksum",
     "ChecksumError",
@@ -35,6 +36,13 @@ EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 SIGNED: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_TRAILER: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+# What may come as a header already, before the data.
+DIGEST_HEADERS: Final = (
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "content-md5",
+)
 MODES: Final = frozenset({SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER})
 
 
@@ -71,38 +79,37 @@ class ChunkSigner:
 
 
 class Checksum:
-    """Verifies an ``x-amz-checksum-*`` value over the data, where it can.
+    """Verifies an ``x-amz-checksum-*`` or ``Content-MD5`` value over the data.
 
-    crc32, sha1 and sha256 are computed; of others only the form is checked.
+    crc32, sha1, sha256 and MD5 are computed; of others only the form is checked.
     """
 
     def __init__(self) -> None:
         self._crc32 = 0
-        self._sha1 = hashlib.sha1(usedforsecurity=False)
-        self._sha256 = hashlib.sha256()
+        self._digest: hashlib._Hash | None = None
         self._name = ""
 
     def expect(self, name: str) -> None:
         """Compute only what the trailer ``name`` will need."""
         self._name = name.lower().removeprefix("x-amz-checksum-")
+        if self._name in ("sha1", "sha256"):
+            self._digest = hashlib.new(self._name, usedforsecurity=False)
+        elif self._name == "content-md5":
+            self._digest = hashlib.md5(usedforsecurity=False)
 
     def update(self, data: bytes) -> None:
         """Take data in."""
         if self._name == "crc32":
             self._crc32 = zlib.crc32(data, self._crc32)
-        elif self._name == "sha1":
-            self._sha1.update(data)
-        elif self._name == "sha256":
-            self._sha256.update(data)
+        elif self._digest is not None:
+            self._digest.update(data)
 
     def matches(self, value: str) -> bool:
         """Whether ``value`` (base64) is the checksum of all data."""
         if self._name == "crc32":
             own = self._crc32.to_bytes(4, "big")
-        elif self._name == "sha1":
-            own = self._sha1.digest()
-        elif self._name == "sha256":
-            own = self._sha256.digest()
+        elif self._digest is not None:
+            own = self._digest.digest()
         else:
             return bool(value)
         return base64.b64encode(own).decode() == value

@@ -58,6 +58,9 @@ class S3Caller:
 
     def body(self, call: Call) -> AsyncIterator[bytes]:
         """Return the body's data, without the framing of aws-chunked."""
+        return _verified(self._data(call), call.request.headers)
+
+    def _data(self, call: Call) -> AsyncIterator[bytes]:
         chunks = body_chunks(call.request)
         mode = self.signature.payload_hash
         if mode not in s3_chunks.MODES:
@@ -165,6 +168,30 @@ def _credentials(core: Core, signature: Signature) -> tuple[str, Caller]:
 def _is_known_region(core: Core, signature: Signature) -> bool:
     own = core.project.keys.s3.region
     return signature.region in ANY_REGION or signature.region == own
+
+
+def _verified(
+    data: AsyncIterator[bytes], headers: Mapping[str, str]
+) -> AsyncIterator[bytes]:
+    """Return ``data``, held to what a header of the request says of it, if one does."""
+    for header in s3_chunks.DIGEST_HEADERS:
+        if value := headers.get(header):
+            return _compared(data, header, value)
+    return data
+
+
+async def _compared(
+    data: AsyncIterator[bytes], header: str, value: str
+) -> AsyncIterator[bytes]:
+    checksum = s3_chunks.Checksum()
+    checksum.expect(header)
+    async for chunk in data:
+        checksum.update(chunk)
+        yield chunk
+    if not checksum.matches(value):
+        raise errors.StorageError(
+            "BadDigest", f"The {header} you specified did not match the data", 400
+        )
 
 
 async def _decoded(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import xml.etree.ElementTree as ET
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -161,6 +162,24 @@ def test_decoded_length_that_is_wrong_is_refused(s3: S3) -> None:
         )
         assert told(wrong) == (400, "InvalidRequest")
     assert told(s3("GET", "/docs/a")) == (404, "NoSuchKey")
+
+
+@pytest.mark.parametrize(
+    ("header", "digest"),
+    [
+        ("content_md5", hashlib.md5(b"data").digest()),
+        ("x_amz_checksum_sha256", hashlib.sha256(b"data").digest()),
+        ("x_amz_checksum_sha1", hashlib.sha1(b"data").digest()),
+        ("x_amz_checksum_crc32", zlib.crc32(b"data").to_bytes(4, "big")),
+    ],
+)
+def test_digest_that_is_not_the_datas_is_refused(
+    s3: S3, header: str, digest: bytes
+) -> None:
+    told_digest = {header: base64.b64encode(digest).decode()}
+    assert told(s3("PUT", "/docs/a", body=b"date", **told_digest)) == (400, "BadDigest")
+    assert told(s3("GET", "/docs/a")) == (404, "NoSuchKey")
+    assert s3("PUT", "/docs/a", body=b"data", **told_digest).status_code == 200
 
 
 def test_path_signed_as_it_is_sent(s3: S3) -> None:

@@ -101,6 +101,9 @@ class AuthService:
             return answer(keys, headers={"Cache-Control": "public, max-age=600"})
         if request.method == "GET" and (shown := self._public(path)) is not None:
             return answer(shown)
+        if prefix.startswith("/admin/users/"):
+            # Factors and passkeys of somebody.
+            raise off("Multi-factor authentication", "mfa_totp_enroll_not_enabled", 404)
         if path == "/verify":
             raise Refusal(403, "otp_expired", "Token has expired or is invalid")
         for start, (what, code, status) in OFF.items():

@@ -234,6 +234,8 @@ async def test_only_the_service_role_is_an_administrator(
         ("GET", "/reauthenticate", 422, "email_provider_disabled"),
         ("GET", "/authorize?provider=github", 400, "provider_disabled"),
         ("POST", "/factors", 422, "mfa_totp_enroll_not_enabled"),
+        ("GET", "/admin/users/x/factors", 404, "mfa_totp_enroll_not_enabled"),
+        ("DELETE", "/admin/users/x/factors/y", 404, "mfa_totp_enroll_not_enabled"),
         ("POST", "/factors/x/verify", 422, "mfa_totp_enroll_not_enabled"),
         ("POST", "/sso", 404, "sso_provider_not_found"),
         ("GET", "/saml/metadata", 404, "saml_provider_disabled"),

@@ -48,6 +48,7 @@ from harness.policies.population import (
     tables_without_rows,
 )
 from harness.policies.probing import Prober
+from harness.policies.properties_balances import own_balances_are_not_written
 from harness.policies.properties_grants import (
     replica_identities_serve_publications,
     tables_are_not_truncated,
@@ -97,6 +98,7 @@ PROPERTIES: tuple[Property, ...] = (
     partitions_are_guarded_like_their_table,
     views_reveal_nothing_hidden,
     own_powers_are_not_raised,
+    own_balances_are_not_written,
     rows_are_not_planted,
     updates.rows_are_not_handed_over,
     updates.moves_stay_within_insert_rights,

@@ -22,7 +22,10 @@ KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==(?=\r\n)")
 KEPT_HEADS: Final = 512
 KEPT_HEAD_BYTES: Final = 4 * 1024
 REQUEST_LINE = re.compile(r"GET (\S+) HTTP/1\.1")
-HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
+# Control characters are none of a header's: aiohttp refuses such a head in its words.
+HEADER_LINE = re.compile(
+    r"([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*", re.ASCII
+)
 
 
 class Upgrade(NamedTuple):

@@ -30,9 +30,15 @@ from harness.servers.realtime.late import LateChannels
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.replication import ReplicationError, ReplicationStream
 from harness.servers.realtime.subscribing import Subscriber
-from harness.servers.realtime.subscriptions import EXTENSION, SUBSCRIBED, Listener
-from harness.servers.realtime.tables import Table, load_table
-from harness.servers.realtime.visibility import VisibilityChecker
+from harness.servers.realtime.subscriptions import (
+    ANY,
+    EXTENSION,
+    SUBSCRIBED,
+    Listener,
+    Subscription,
+)
+from harness.servers.realtime.tables import Table, find_table, load_table
+from harness.servers.realtime.visibility import MANY_CLAIMS, VisibilityChecker
 from harness.servers.realtime.watchers import SubscriptionRegistry, TableWatchers
 
 if TYPE_CHECKING:
@@ -58,6 +64,15 @@ class _Emptied(NamedTuple):
     commit_lsn: int
 
 
+class _Expected(NamedTuple):
+    """A table that somebody watches as a role, be it for ``many`` claims."""
+
+    schema: str
+    table: str
+    role: str
+    many: bool
+
+
 class ChangeFeed:
     """Delivers the changes of one project."""
 
@@ -73,6 +88,8 @@ class ChangeFeed:
         self._tables: dict[int, tuple[Relation, Table | None]] = {}
         self._queue: deque[Item | _Emptied] = deque()
         self._arrived = asyncio.Event()
+        self._expected: set[_Expected] = set()
+        self._unprepared: deque[_Expected] = deque()
         self._stream: ReplicationStream | None = None
         self._opening: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
@@ -99,6 +116,8 @@ class ChangeFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._queue.clear()
+        self._expected.clear()
+        self._unprepared.clear()
         await self.checker.close()
 
     @property
@@ -235,8 +254,36 @@ class ChangeFeed:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._queue:
-                await self._deliver_next()
+            while self._queue or self._unprepared:
+                if self._queue:
+                    await self._deliver_next()
+                else:
+                    await self._prepare(self._unprepared.popleft())
+
+    def expect(self, subscription: Subscription) -> None:
+        """Prepare for the first change that ``subscription`` is to see.
+
+        It would wait for connections, for the catalog, and for functions to be made.
+        """
+        many = len(self.registry) >= MANY_CLAIMS
+        for watch in subscription.watches:
+            role = subscription.identity.role
+            expected = _Expected(watch.schema, watch.table, role, many)
+            if expected not in self._expected:
+                self._expected.add(expected)
+                self._unprepared.append(expected)
+                self._arrived.set()
+
+    async def _prepare(self, expected: _Expected) -> None:
+        schema, name, role, many = expected
+        try:
+            table = None
+            if ANY not in (schema, name):
+                table = await find_table(await self.checker.connection(), schema, name)
+            await self.checker.prepare(table, role, many=many)
+        except (DatabaseUnavailableError, asyncpg.PostgresError) as exc:
+            # The first change will meet it again, and tell whom it concerns.
+            log.info("not prepared for changes of %s.%s: %s", schema, name, exc)
 
     async def _deliver_next(self) -> None:
         first = self._queue[0]

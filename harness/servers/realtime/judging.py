@@ -38,6 +38,7 @@ class _Function(NamedTuple):
 
     table: Table
     name: str
+    definition: str
     call: Statement
 
 
@@ -83,6 +84,10 @@ class JudgingConnection:
         if connection is not None:
             connection.terminate()
 
+    async def prepare(self, kind: Kind, table: Table, role: str) -> None:
+        """Have the function of this kind; takes no lock on ``table``."""
+        await self._call(await self.connection(), kind, table, role)
+
     async def fetch(
         self, kind: Kind, table: Table, role: str, arguments: Sequence[Any]
     ) -> list[asyncpg.Record]:
@@ -111,13 +116,19 @@ class JudgingConnection:
         known = self._functions.get(key)
         if known is not None and known.table is table:
             return known.call
+        name = f"visible_{table.relation.oid}_{next(self._numbers)}"
         if known is not None:
+            # Often a table is described anew as it was.
+            same = await _definition(connection, known.name, kind, table, role)
+            if same == known.definition:
+                self._functions[key] = known._replace(table=table)
+                return known.call
             del self._functions[key]
             await _drop(connection, known.name)
-        name = f"visible_{table.relation.oid}_{next(self._numbers)}"
-        await connection.execute(await _definition(connection, name, kind, table, role))
+        definition = await _definition(connection, name, kind, table, role)
+        await connection.execute(definition)
         call = await connection.prepare(_select(name, kind, table))
-        self._functions[key] = _Function(table, name, call)
+        self._functions[key] = _Function(table, name, definition, call)
         return call
 
 

@@ -93,6 +93,7 @@ class Subscriber:
             self._registry.end(previous, subscription.since_lsn)
         channel.subscription = subscription
         self._registry.add(subscription)
+        self._service.changes.expect(subscription)
         channel.system("ok", EXTENSION, SUBSCRIBED)
 
     def unsubscribe(self, channel: Listener) -> None:

@@ -13,7 +13,14 @@ import asyncpg
 
 from harness.protocols.pgoutput import Relation
 
-__all__ = ["Column", "Table", "load_table", "quote_identifier", "quote_literal"]
+__all__ = [
+    "Column",
+    "Table",
+    "find_table",
+    "load_table",
+    "quote_identifier",
+    "quote_literal",
+]
 
 COLUMNS_SQL = """
 with recursive base(oid, name, origin) as (
@@ -53,6 +60,13 @@ left join pg_collation co on co.oid = a.attcollation
 left join pg_index i on i.indrelid = a.attrelid and i.indisprimary
 where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
 order by a.attnum
+"""
+NAMED_SQL = """
+select c.oid, array(
+    select a.attname::text from pg_attribute a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = $1 and c.relname = $2
 """
 TABLE_SQL = """
 select c.relkind, c.relrowsecurity from pg_class c where c.oid = $1
@@ -147,6 +161,18 @@ async def load_table(
             if column.name in relation.columns
         ),
     )
+
+
+async def find_table(
+    connection: asyncpg.Connection[asyncpg.Record], schema: str, name: str
+) -> Table | None:
+    """Read a table that the stream has not described yet; ``None`` without one."""
+    found = await connection.fetchrow(NAMED_SQL, schema, name)
+    if found is None:
+        return None
+    oid, columns = found
+    relation = Relation(oid, schema, name, "d", tuple(columns), (), ())
+    return await load_table(connection, relation)
 
 
 def _column(record: asyncpg.Record) -> Column:

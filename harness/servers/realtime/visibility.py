@@ -29,7 +29,14 @@ from harness.servers.realtime.visibility_sql import (
     SEPARATOR,
 )
 
-__all__ = ["Claims", "Failure", "Question", "Verdict", "VisibilityChecker"]
+__all__ = [
+    "MANY_CLAIMS",
+    "Claims",
+    "Failure",
+    "Question",
+    "Verdict",
+    "VisibilityChecker",
+]
 
 RETRY_S = 0.001
 MANY_CLAIMS = 32  # judging more than so many takes longer than asking twice
@@ -148,6 +155,18 @@ class VisibilityChecker:
             if result is not None:
                 raise result
         return verdict
+
+    async def prepare(self, table: Table | None, role: str, *, many: bool) -> None:
+        """Open connections, and make the function that judges a row of ``table``.
+
+        ``many`` tells that a change will be judged for many claims.  Raises what the
+        first check would.
+        """
+        for connection in (self._main, self._helper) if many else (self._main,):
+            if table is None or not table.key or table.is_partitioned:
+                await connection.connection()
+            else:
+                await connection.prepare("one", table, role)
 
     async def connection(self) -> Connection:
         """Return the checker's connection; raises when there can be none."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from tests.integration.realtime.server import RealtimeServer
-from tests.integration.realtime.wire import Wire
+from tests.integration.realtime.wire import Wire, until
 
 ALICE = "11111111-1111-1111-1111-111111111111"
 BOB = "22222222-2222-2222-2222-222222222222"
@@ -213,3 +213,28 @@ async def test_bulk_insert_arrives_whole_and_in_order(server: RealtimeServer) ->
         )
         seen = [(await wire.change())["record"]["id"] for _ in range(2500)]
         assert seen == list(range(2, 5001, 2))
+
+
+async def test_first_change_finds_its_check_prepared(server: RealtimeServer) -> None:
+    await server.sql(*OWNED)
+    prepared = "select count(*) from pg_proc where proname ~ '^visible_[0-9]+_'"
+    arguments = server.database.connect_args("supabase_admin")
+    connection = await asyncpg.connect(**arguments)
+    try:
+        async with Wire(server, server.token(sub=ALICE)) as wire:
+            await wire.watch("realtime:notes", ALL_NOTES)
+
+            async def is_prepared() -> bool:
+                return bool(await connection.fetchval(prepared) == 1)
+
+            await until(is_prepared)
+            await server.sql(f"insert into notes (user_id) values ('{ALICE}')")
+            assert (await wire.change())["record"]["user_id"] == ALICE
+            assert await is_prepared()  # and nothing was made anew
+            await server.sql(
+                "alter table notes add extra int",
+                f"insert into notes (user_id, extra) values ('{ALICE}', 5)",
+            )
+            assert (await wire.change())["record"]["extra"] == 5
+    finally:
+        await connection.close()

@@ -38,6 +38,7 @@ def test_a_websocket_request_is_its_target_and_headers() -> None:
         (b"Host: y", b"no header"),
         (b"Host: y", b"Host : y"),
         (b"Host: y", b" Host: y"),
+        (b"Host: y", b"Host: y\0z"),
         (b"\r\n\r\n", b"\r\n"),
     ],
 )

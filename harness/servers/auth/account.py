@@ -20,6 +20,7 @@ from harness.servers.auth.users import (
     change_identity_email,
     find_user,
     find_user_by_email,
+    lock_user,
     merged,
     update_user,
 )
@@ -48,19 +49,20 @@ async def write_user(context: AuthContext, request: web.BaseRequest) -> web.Resp
     changes: dict[str, Any] = {}
     if "password" in asked:
         changes |= await _new_password(context, signed_in.user, asked)
-    if (data := asked.table("data")) is not None:
-        changes["raw_user_meta_data"] = merged(signed_in.user.user_metadata, data)
     async with context.transaction() as connection:
+        # Read again: what is merged must not have been changed in the meantime.
+        before = _still_there(await lock_user(connection, signed_in.user.id))
+        if (data := asked.table("data")) is not None:
+            changes["raw_user_meta_data"] = merged(before.user_metadata, data)
         if email := asked.text("email"):
-            await _change_email(connection, context, signed_in.user, email, changes)
-        await update_user(connection, signed_in.user.id, changes, context.now())
-        actor = Actor.of(signed_in.user)
+            await _change_email(connection, context, before, email, changes)
+        await update_user(connection, before.id, changes, context.now())
+        actor = Actor.of(before)
         if "encrypted_password" in changes:
             await _end_other_sessions(connection, signed_in)
             await record(connection, actor, "user_updated_password", context.now())
         await record(connection, actor, "user_modified", context.now())
-        user = await find_user(connection, signed_in.user.id)
-    assert user is not None
+        user = _still_there(await find_user(connection, before.id))
     return answer(user.to_json())
 
 
@@ -80,6 +82,13 @@ async def log_out(context: AuthContext, request: web.BaseRequest) -> web.Respons
         else:
             await end_sessions(connection, signed_in.user.id, keep=session.id)
     return web.Response(status=204)
+
+
+def _still_there(user: User | None) -> User:
+    if user is None:
+        message = "User from sub claim in JWT does not exist"
+        raise Refusal(403, "user_not_found", message)
+    return user
 
 
 async def _new_password(

@@ -34,6 +34,7 @@ from harness.servers.auth.users import (
     find_user_by_email,
     insert_user,
     list_users,
+    lock_user,
     merged,
     soft_delete_user,
     update_user,
@@ -100,8 +101,10 @@ async def write(
     now = context.now()
     async with context.transaction() as connection:
         user = await _found(connection, user_id(name))
-    changes = await _changes(context, user, asked, now)
+    changes = await _changes(context, asked, now)
     async with context.transaction() as connection:
+        user = _known(await lock_user(connection, user.id))
+        changes |= _merged_metadata(user, asked)
         await update_user(connection, user.id, changes, now)
         if "email" in changes:
             await _carry_email(connection, user, changes["email"], now)
@@ -171,7 +174,7 @@ async def _password_hash(context: AuthContext, asked: Parameters) -> str:
 
 
 async def _changes(
-    context: AuthContext, user: User, asked: Parameters, now: datetime
+    context: AuthContext, asked: Parameters, now: datetime
 ) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if email := asked.text("email"):
@@ -189,12 +192,17 @@ async def _changes(
         changes["email_confirmed_at"] = now
     if asked.flag("phone_confirm"):
         changes["phone_confirmed_at"] = now
+    if duration := asked.text("ban_duration"):
+        changes["banned_until"] = _banned_until(duration, now)
+    return changes
+
+
+def _merged_metadata(user: User, asked: Parameters) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
     if (app := asked.table("app_metadata")) is not None:
         changes["raw_app_meta_data"] = merged(user.app_metadata, app)
     if (data := asked.table("user_metadata")) is not None:
         changes["raw_user_meta_data"] = merged(user.user_metadata, data)
-    if duration := asked.text("ban_duration"):
-        changes["banned_until"] = _banned_until(duration, now)
     return changes
 
 
@@ -209,7 +217,10 @@ async def _carry_email(
 
 
 async def _found(connection: Connection, wanted: uuid.UUID) -> User:
-    user = await find_user(connection, wanted)
+    return _known(await find_user(connection, wanted))
+
+
+def _known(user: User | None) -> User:
     if user is None:
         raise Refusal(404, "user_not_found", "User not found")
     return user

@@ -27,6 +27,7 @@ __all__ = [
     "find_user_by_email",
     "insert_user",
     "list_users",
+    "lock_user",
     "merged",
     "soft_delete_user",
     "timestamp",
@@ -165,6 +166,16 @@ async def find_user(connection: Connection, user_id: uuid.UUID) -> User | None:
     """Return the user of that id."""
     row = await connection.fetchrow(
         f"select {USER_COLUMNS} from auth.users u where u.id = $1", user_id
+    )
+    return None if row is None else User.of(row)
+
+
+async def lock_user(connection: Connection, user_id: uuid.UUID) -> User | None:
+    """Return the user, whom nobody else changes before this transaction ends."""
+    row = await connection.fetchrow(
+        f"select {USER_COLUMNS} from auth.users u where u.id = $1 "
+        "for no key update of u",
+        user_id,
     )
     return None if row is None else User.of(row)
 

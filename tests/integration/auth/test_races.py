@@ -45,6 +45,36 @@ async def test_of_many_users_who_take_one_address_one_wins(auth: Any) -> None:
     assert codes == {None: 1, "email_exists": 5}
 
 
+async def test_of_many_changes_of_metadata_none_is_lost(auth: Any) -> None:
+    session = await auth.sign_up()
+    token, path = session["access_token"], f"/users/{session['user']['id']}"
+    await asyncio.gather(
+        *(
+            auth.call("PUT", "/user", {"data": {f"own{n}": n}}, token=token)
+            for n in range(6)
+        ),
+        *(
+            auth.admin("PUT", path, {"user_metadata": {f"admins{n}": n}})
+            for n in range(6)
+        ),
+    )
+    user = (await auth.call("GET", "/user", token=token)).json()
+    wanted = {f"{who}{n}" for who in ("own", "admins") for n in range(6)}
+    assert wanted <= user["user_metadata"].keys()
+
+
+async def test_a_user_deleted_while_they_change_is_told(auth: Any) -> None:
+    session = await auth.sign_up()
+    token, path = session["access_token"], f"/users/{session['user']['id']}"
+    change = {"data": {"colour": "green"}}
+    responses = await asyncio.gather(
+        *(auth.call("PUT", "/user", change, token=token) for _ in range(6)),
+        auth.admin("DELETE", path),
+        *(auth.call("PUT", "/user", change, token=token) for _ in range(6)),
+    )
+    assert {each.status_code for each in responses} <= {200, 403}
+
+
 async def test_a_user_deleted_while_they_refresh_is_gone(auth: Any) -> None:
     session = await auth.sign_up()
     path = f"/users/{session['user']['id']}"

@@ -72,15 +72,19 @@ class CallerResolver:
         """Return how many tokens are remembered."""
         return len(self._known)
 
-    def resolve(self, token: str, *, leeway_s: float = 0) -> Caller:
+    def resolve(
+        self, token: str, *, leeway_s: float = 0, now: float | None = None
+    ) -> Caller:
         """Return who ``token`` speaks for; ``''`` is the anonymous role.
 
-        ``leeway_s`` is how far the clock of whoever signed it may be off.  Raises
+        ``leeway_s`` is how far the clock of whoever signed it may be off; ``now`` is
+        the Unix time, where it is known already.  Raises
         :class:`BadTokenError` for a token that must not be trusted.
         """
         if not token:
             return NOBODY
-        now = self._clock.now().timestamp()
+        if now is None:
+            now = self._clock.now().timestamp()
         known = self._known.get(token)
         if known is not None and now < known[0] + leeway_s:
             return known[1]

@@ -120,11 +120,12 @@ class HostedProject:
         """Realtime as the taker of WebSocket connections, if it was started."""
         return cast("RealtimeSockets | None", self._services.get("realtime"))
 
+    def started(self, name: str) -> Service | None:
+        """Return the service ``name`` if somebody has used it."""
+        return self._services.get(name)
+
     async def service(self, name: str) -> Service:
         """Return the service ``name``, started on first use."""
-        service = self._services.get(name)
-        if service is not None:
-            return service
         async with self._starting:
             if name not in self._services:
                 made = self._make(name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
 from aiohttp import web
 
 from harness.db.address import DatabaseAddress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR_CODE",
+    "OWN_HEADERS",
     "PASSAGE",
     "Caller",
     "DatabaseAddress",
@@ -35,12 +37,16 @@ __all__ = [
     "ProjectSettings",
     "ServedProject",
     "bearer_token",
+    "headers_json",
     "joined_headers",
     "request_headers",
+    "request_headers_json",
     "token_of",
 ]
 
 POOL_IDLE_S = 30.0
+# Headers whose values are the gateway's, one by one those of a Passage.
+OWN_HEADERS = ("x-forwarded-path", "x-forwarded-prefix", "x-request-id")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,13 +55,15 @@ class HeaderRules:
 
     ``token`` is the bearer token after the key rules; ``headers`` are those that a
     service behind the gateway receives, names in lower case, but for what differs
-    between requests with equal headers: that is in the :class:`Passage`.  Requests with
-    equal headers have the same rules where ``shared``.
+    between requests with equal headers: that is in the :class:`Passage`.  ``json`` is
+    ``headers`` as JSON.  Requests with equal headers have the same rules where
+    ``shared``.
     """
 
     token: str
     headers: Mapping[str, str]
     shared: bool
+    json: bytes = b"{}"
 
 
 class Passage(NamedTuple):
@@ -199,12 +207,36 @@ def request_headers(request: web.BaseRequest) -> dict[str, str]:
     passage: Passage | None = request.get(PASSAGE)
     if passage is None:
         return joined_headers(request.headers)
-    return {
-        **passage.rules.headers,
-        "x-forwarded-path": passage.path,
-        "x-forwarded-prefix": passage.prefix,
-        "x-request-id": passage.request_id,
-    }
+    return {**passage.rules.headers, **_own_headers(passage)}
+
+
+def request_headers_json(request: web.BaseRequest) -> bytes:
+    """Return :func:`request_headers` as JSON."""
+    passage: Passage | None = request.get(PASSAGE)
+    if passage is None or not passage.rules.shared:
+        return headers_json(request_headers(request))
+    # All but the last three were written once for all requests with these headers.
+    return passage.rules.json[:-1] + b"," + headers_json(_own_headers(passage))[1:]
+
+
+def headers_json(headers: Mapping[str, str]) -> bytes:
+    """Return headers as JSON; what is no UTF-8 in them becomes question marks."""
+    try:
+        return orjson.dumps(headers)
+    except orjson.JSONEncodeError:
+        clean = {_clean(name): _clean(value) for name, value in headers.items()}
+        return orjson.dumps(clean)
+
+
+def _clean(text: str) -> str:
+    # Headers and paths may hold bytes that are no UTF-8, which a setting cannot.
+    return text.encode("utf-8", "replace").replace(b"\0", b"").decode()
+
+
+def _own_headers(passage: Passage) -> dict[str, str]:
+    """Return those headers that differ between requests with equal headers."""
+    own = (passage.path, passage.prefix, passage.request_id)
+    return dict(zip(OWN_HEADERS, own, strict=True))
 
 
 def joined_headers(sent: CIMultiDictProxy[str]) -> dict[str, str]:

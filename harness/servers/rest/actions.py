@@ -25,7 +25,7 @@ from harness.protocols.postgrest_errors import (
 )
 from harness.protocols.postgrest_media import PLAN, MediaType
 from harness.protocols.postgrest_preferences import NO_PREFERENCES
-from harness.servers.project import request_headers
+from harness.servers.project import request_headers, request_headers_json
 from harness.servers.rest.request import RestRequest
 from harness.servers.rest.responses import (
     content_range,
@@ -74,7 +74,8 @@ class Action:
             caller=request.caller,
             method=request.method,
             path=request.path,
-            headers=request_headers(request.http),
+            headers=request_headers_json(request.http),
+            cookie=_cookie(request.http),
             search_path=self.search_path,
             read_only=read_only,
             settings=await self._settings(settings),
@@ -194,6 +195,12 @@ class Action:
 @lru_cache(maxsize=256)
 def _search_path(schema: str, extra: tuple[str, ...]) -> str:
     return ", ".join(map(quote_identifier, dict.fromkeys((schema, *extra))))
+
+
+def _cookie(http: web.BaseRequest) -> str:
+    if "Cookie" not in http.headers:
+        return ""
+    return request_headers(http)["cookie"]
 
 
 def _past_end(offset: int, total: int | None) -> RestError:

@@ -23,6 +23,7 @@ from harness.db.pipeline import (
 )
 from harness.db.shared_reads import SharedReads
 from harness.servers.caller import Caller
+from harness.servers.project import headers_json
 
 __all__ = ["Context", "Transactions"]
 
@@ -44,7 +45,8 @@ class Context(NamedTuple):
     caller: Caller
     method: str
     path: str
-    headers: Mapping[str, str]
+    headers: bytes
+    cookie: str
     search_path: str
     read_only: bool
     settings: Mapping[str, str]
@@ -170,7 +172,6 @@ def _begin(context: Context) -> Statement:
 
 def _settings_statement(context: Context) -> Statement:
     caller = context.caller
-    headers = context.headers
     values = [context.search_path.encode()]
     for name, value in context.settings.items():
         values += (name.encode(), value.encode())
@@ -179,8 +180,8 @@ def _settings_statement(context: Context) -> Statement:
         _claims(caller),
         context.method.encode(),
         _text(context.path),
-        _json(headers),
-        _json(_cookies(headers.get("cookie"))),
+        context.headers,
+        headers_json(_cookies(context.cookie)) if context.cookie else b"{}",
     )
     return Statement(_settings_sql(len(context.settings), context.read_only), values)
 
@@ -222,18 +223,6 @@ def _text(value: str) -> bytes:
     return value.encode("utf-8", "replace").replace(b"\0", b"")
 
 
-def _json(value: Mapping[str, str]) -> bytes:
-    if not value:
-        return b"{}"
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        clean = {_text(k).decode(): _text(v).decode() for k, v in value.items()}
-        return orjson.dumps(clean)
-
-
-def _cookies(header: str | None) -> dict[str, str]:
-    if header is None:
-        return {}
+def _cookies(header: str) -> dict[str, str]:
     pairs = (item.strip().partition("=") for item in header.split(";"))
     return {name: value for name, _, value in pairs if name}

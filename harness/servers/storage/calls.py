@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from harness.servers.caller import Caller, CallerResolver
-from harness.servers.project import bearer_token, request_headers
+from harness.servers.project import bearer_token, request_headers_json
 from harness.servers.storage import errors
 from harness.servers.storage.names import is_uuid
 from harness.servers.storage.tokens import ANONYMOUS, identify
@@ -99,7 +99,7 @@ class Call:
                 caller.claims_json,
                 caller.sub,
                 caller.token,
-                orjson.dumps(request_headers(self.request)).decode(),
+                request_headers_json(self.request).decode(),
                 self.request.method,
                 self.target,
                 self.operation,
@@ -151,9 +151,10 @@ def json_response(
 ) -> web.Response:
     """Return ``value`` as the JSON answer; bytes are taken as JSON already."""
     body = value if isinstance(value, bytes) else orjson.dumps(value)
-    response = web.Response(status=status, body=body, headers=headers)
-    response.headers["Content-Type"] = JSON_TYPE
-    return response
+    told = {"Content-Type": JSON_TYPE}
+    if headers:
+        told = {**headers, **told}
+    return web.Response(status=status, body=body, headers=told)
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -6,7 +6,6 @@ Source: storage-api 3.1 and 3.7.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -53,7 +52,7 @@ class SignedUrls:
     """Mints and checks the tokens of signed URLs: HS256, no ``typ``, one URL each."""
 
     def __init__(self, secret: str, keyset: KeySet) -> None:
-        self._key = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+        self._key = secret.encode()
         self._keyset = keyset
 
     def mint(self, claims: Mapping[str, Any], *, now: float, lifetime_s: int) -> str:
@@ -102,9 +101,8 @@ class SignedUrls:
         return known
 
     def _sign(self, signed: bytes) -> bytes:
-        digest = self._key.copy()
-        digest.update(signed)
-        return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=")
+        digest = hmac.digest(self._key, signed, "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
 def _message(exc: BadTokenError) -> str:

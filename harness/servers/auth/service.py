@@ -148,6 +148,12 @@ def _refusal(exc: asyncpg.PostgresError, method: str, path: str) -> Refusal:
         refusal = taken(exc.constraint_name)
         if refusal is not None:
             return refusal
+    if (
+        isinstance(exc, asyncpg.ForeignKeyViolationError)
+        and exc.constraint_name == "sessions_user_id_fkey"
+    ):
+        # Deleted between the check of the password and the session.
+        return Refusal(404, "user_not_found", "User not found")
     # Most often a trigger of the project on auth.users.
     logger.warning("%s %s: %s", method, path, exc)
     return Refusal(500, "unexpected_failure", _database_failure(path))

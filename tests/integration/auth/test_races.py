@@ -75,6 +75,21 @@ async def test_a_user_deleted_while_they_change_is_told(auth: Any) -> None:
     assert {each.status_code for each in responses} <= {200, 403}
 
 
+async def test_a_user_deleted_while_they_sign_in_is_told(auth: Any) -> None:
+    email = (await auth.sign_up())["user"]["email"]
+    await auth.sql(
+        "create function public.too_late() returns trigger language plpgsql as $$ "
+        "begin delete from auth.users where id = new.user_id; return new; end $$"
+    )
+    await auth.sql(
+        "create trigger too_late before insert on auth.sessions "
+        "for each row execute function public.too_late()"
+    )
+    await auth.sql("grant delete on auth.users to supabase_auth_admin")
+    response = await auth.sign_in(email)
+    assert (response.status_code, response.json()["code"]) == (404, "user_not_found")
+
+
 async def test_a_user_deleted_while_they_refresh_is_gone(auth: Any) -> None:
     session = await auth.sign_up()
     path = f"/users/{session['user']['id']}"

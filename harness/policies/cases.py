@@ -7,16 +7,27 @@ expectation is the *wrong* outcome: it holds when the fault is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.db.catalog import Name
+from harness.db.sessions import claim_settings
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, insert_statement
 from harness.policies.probing import Answer
+from harness.policies.values import literal
 
-__all__ = ["Case", "Expectation", "Severity", "Step", "Violation", "json_inside"]
+__all__ = [
+    "Case",
+    "Expectation",
+    "Severity",
+    "Step",
+    "Violation",
+    "becoming",
+    "commands_of",
+    "json_inside",
+]
 
 Severity = Literal["critical", "high", "medium", "low", "note"]
 Action = Literal["select", "insert", "update", "delete", "call", "sql"]
@@ -27,7 +38,7 @@ class Step:
     """One statement, with its parts kept for the notations other than SQL.
 
     ``filters`` are equalities; ``values`` those of an INSERT, an UPDATE's SET or a
-    call's arguments, as text.
+    call's arguments, as text.  ``by`` is an accomplice of the case's persona.
     """
 
     sql: str
@@ -35,6 +46,7 @@ class Step:
     target: Name | None = None
     values: Mapping[str, str | None] = field(default_factory=dict)
     filters: Mapping[str, str | None] = field(default_factory=dict)
+    by: Persona | None = None
 
     def without(self, name: str) -> Step:
         """Return an INSERT that leaves a column out."""
@@ -50,6 +62,29 @@ class Step:
             values={k: kept if v == gone else v for k, v in self.values.items()},
             filters={k: kept if v == gone else v for k, v in self.filters.items()},
         )
+
+
+def commands_of(steps: Iterable[Step], persona: Persona) -> tuple[str, ...]:
+    """Return the statements of ``steps``, those between that change who acts."""
+    commands: list[str] = []
+    acting = persona
+    for step in steps:
+        if (step.by or persona) != acting:
+            acting = step.by or persona
+            commands.append(becoming(acting))
+        commands.append(step.sql)
+    return tuple(commands)
+
+
+def becoming(persona: Persona) -> str:
+    """Return the statement after which another user of the same role acts."""
+    settings = claim_settings(persona.role, persona.claims)
+    told = [
+        f"set_config({literal(name)}, {literal(value)}, true)"
+        for name, value in settings.items()
+        if name != "role"
+    ]
+    return f"select {', '.join(told)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +143,11 @@ class Case:
     repairs: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     dependent: bool = False
+
+    @property
+    def accomplices(self) -> list[Persona]:
+        """Who acts besides the persona."""
+        return [step.by for step in self.steps if step.by is not None]
 
     def renamed(self, gone: str, kept: str) -> Case:
         """Return the case with another user's id in place of one."""

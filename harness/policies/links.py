@@ -34,13 +34,22 @@ LONG_AGO = "2020-01-01 00:00:00+00"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A row to insert as ``persona``; ``hidden`` if it hangs on what is not seen."""
+    """A row to insert as ``persona``; ``hidden`` if it hangs on what is not seen.
+
+    ``accomplice`` says that it links another user than the one who inserts it.
+    """
 
     persona: Persona
     relation: Relation
     values: Mapping[str, str | None]
     states: tuple[tuple[str, str], ...]
     hidden: bool
+    accomplice: bool = False
+
+    @property
+    def by(self) -> Persona | None:
+        """Who inserts the row, if not the one whom it links."""
+        return self.persona if self.accomplice else None
 
     def insert(self, state: tuple[str, str] | None = None) -> Step:
         """Return the INSERT, with a state of the persona's choice or without."""
@@ -50,6 +59,7 @@ class Link:
             action="insert",
             target=self.relation.name,
             values=values,
+            by=self.by,
         )
 
     def flip(self, state: tuple[str, str]) -> Step:
@@ -70,6 +80,7 @@ class Link:
             target=self.relation.name,
             values={column: value},
             filters=filters,
+            by=self.by,
         )
 
     def meets(self, other: Link) -> bool:
@@ -88,8 +99,10 @@ class Link:
         return needed_rows(trial, self.relation, candidate)
 
 
-def links_of(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Link]:
-    """Yield links of ``persona`` to different rows of others."""
+def links_of(
+    trial: Trial, persona: Persona, relation: Relation, reader: Persona
+) -> Iterator[Link]:
+    """Yield links of ``reader``, by ``persona``, to different rows of others."""
     if not relation.may(persona.role, "INSERT") or not persona.sub:
         return
     owned = trial.ownership.of(relation.name)
@@ -99,13 +112,13 @@ def links_of(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Lin
         copy = fresh_copy(trial, persona, relation, row)
         if copy is None:
             return
-        for values in _naming(trial, persona, owned, copy):
+        for values in _naming(trial, persona, owned, copy, reader):
             place = tuple(values.get(name) for name in _places(owned))
             if place in places or len(places) >= MAX_LINKS:
                 continue
             places.add(place)
             foreign = _is_foreign(trial, persona, owned, values)
-            if foreign and _names(persona, values):
+            if foreign and _names(reader, values):
                 yield Link(
                     persona=persona,
                     relation=relation,
@@ -115,6 +128,7 @@ def links_of(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Lin
                         is_hidden(trial, persona, parent, values)
                         for parent in owned.parents
                     ),
+                    accomplice=reader != persona,
                 )
 
 
@@ -128,16 +142,18 @@ def _naming(
     persona: Persona,
     owned: TableOwnership,
     values: Mapping[str, str | None],
+    reader: Persona,
 ) -> Iterator[dict[str, str | None]]:
-    """Yield the row with the persona as its author: for others, and for itself."""
-    assert persona.user is not None
+    """Yield the row with the persona as its author: for others, and for the reader."""
+    assert reader.user is not None
     own = dict(values)
     for name, value in values.items():
         if value is not None and EMAIL.fullmatch(value):
-            own[name] = persona.user.email
+            own[name] = reader.user.email
+    parts = {Part.OWNER: persona.sub, Part.MEMBER: reader.sub}
     for user in owned.users:
-        if user.part is not Part.REFERENCE and own.get(user.column) is not None:
-            own[user.column] = persona.sub
+        if user.part in parts and own.get(user.column) is not None:
+            own[user.column] = parts[user.part]
     yield own
     addressed = [
         user.column
@@ -151,7 +167,7 @@ def _naming(
     ]
     # Whoever differs from the rest, by a private profile say, comes first.
     others.sort(key=lambda user: not user.power)
-    for user_id in (persona.sub, *(u.id for u in others)) if addressed else ():
+    for user_id in (reader.sub, *(u.id for u in others)) if addressed else ():
         yield {**own, **dict.fromkeys(addressed, user_id)}
 
 

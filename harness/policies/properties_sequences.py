@@ -64,9 +64,14 @@ async def sequences_open_nothing_of_others(trial: Trial) -> Judgement:
     levers = _levers(trial)
     for persona in personas:
         if persona.name in ACTORS:
-            search = _Search(trial, persona)
-            async for opening in search.openings(levers):
-                judgement.violations.append(_opened(search, opening))
+            mates = [p for p in personas if p.clan == persona.clan and p != persona]
+            left = list(levers)
+            # What nobody may do for themselves, a mate may do for them.
+            for reader in (persona, *mates[:1]):
+                search = _Search(trial, reader, persona)
+                async for opening in search.openings(left):
+                    judgement.violations.append(_opened(search, opening))
+                    left = [r for r in left if r.name != opening.steps[0].target]
         async for violation in lifted_bars(trial, persona, levers):
             judgement.violations.append(violation)
     return judgement
@@ -82,10 +87,11 @@ def _levers(trial: Trial) -> list[Relation]:
 
 @dataclass
 class _Search:
-    """Looks for sequences of one persona."""
+    """Looks for sequences after which ``persona`` reaches more; ``author`` begins."""
 
     trial: Trial
     persona: Persona
+    author: Persona
     reaching: Reaching = field(init=False)
     _before: dict[tuple[Name, ...], Reached] = field(default_factory=dict)
 
@@ -100,7 +106,7 @@ class _Search:
             tables = self.reaching.tables(hanging_on(self.trial.mined, [relation.name]))
             tried = [
                 (link, state)
-                for link in links_of(self.trial, self.persona, relation)
+                for link in links_of(self.trial, self.author, relation, self.persona)
                 for state in (None, *link.states)
             ]
             sequences = [(link.insert(state),) for link, state in tried]
@@ -258,6 +264,8 @@ def _opened(search: _Search, opening: Opening) -> Violation:
         last = trial.row_step("select", relation, row)
     first = opening.steps[0]
     told = ", ".join(map(_said, opening.steps))
+    if first.by is not None:
+        told = f"let {describe(first.by)} {told}"
     return Violation(
         check="sequences_open_nothing_of_others",
         where=str(first.target),
@@ -274,7 +282,7 @@ def _opened(search: _Search, opening: Opening) -> Violation:
             dependent=True,
         ),
         severity="critical",
-        note="nobody but the caller has agreed to it",
+        note="nobody of those whose rows they are has agreed to it",
         hint=f"let only the other side write what grants access in {first.target}",
         rank=rank(persona),
     )

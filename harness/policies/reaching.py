@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from harness.db.catalog import Name, Relation
-from harness.policies.cases import Step
+from harness.policies.cases import Step, commands_of
 from harness.policies.decisions import harmless_change, statement_settings
 from harness.policies.mining import Mined
 from harness.policies.personas import Persona
@@ -69,7 +69,7 @@ class Reaching:
         ]
         return Attempt(
             persona=self.persona,
-            commands=tuple(step.sql for step in steps),
+            commands=commands_of(steps, self.persona),
             fetch=f"select jsonb_build_array({', '.join(listed)})",
         )
 
@@ -129,7 +129,7 @@ class Reaching:
             [
                 Attempt(
                     persona=self.persona,
-                    commands=tuple(step.sql for step in (*steps, *change)),
+                    commands=commands_of((*steps, *change), self.persona),
                     observe=(
                         "select coalesce(jsonb_object_agg("
                         "t.tableoid::oid || t.ctid::text, true), '{}')"

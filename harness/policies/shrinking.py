@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.db.catalog import Catalog, Name, Relation
-from harness.policies.cases import Case
+from harness.policies.cases import Case, commands_of
 from harness.policies.ownership import Ownership
 from harness.policies.personas import User
 from harness.policies.population import (
@@ -52,6 +52,7 @@ class ShrunkCase:
         """How many different users and roles take part, named in rows or acting."""
         named = {user.id for user in self.users}
         named |= {v for _, row in self.rows for v in row.values() if v in self.known}
+        named |= {accomplice.sub for accomplice in self.case.accomplices}
         return len(named - {self.case.persona.sub}) + 1
 
     @property
@@ -158,9 +159,8 @@ class Shrinker:
     def _setup(self, case: Case, rows: Sequence[StoredRow], triggers: bool) -> _Setup:
         cast = self.population.world.cast
         named = [u for u in cast.users if any(u.id in row.users for row in rows)]
-        acting = case.persona.user
-        if acting is not None and not acting.ghost:
-            named.append(acting)
+        acting = [persona.user for persona in (case.persona, *case.accomplices)]
+        named += [user for user in acting if user is not None and not user.ghost]
         wanted = {user.id: user for user in named}
         stored = tuple((row.table, self._values(row)) for row in rows)
         return _Setup(tuple(wanted.values()), stored, triggers)
@@ -266,7 +266,8 @@ class Shrinker:
         cast = [user.id for user in self.population.world.cast.users]
         named = {value for _, row in setup.rows for value in row.values()}
         named |= {value for step in case.steps for value in step.values.values()}
-        others = [u for u in cast if u in named and u != case.persona.sub]
+        acting = {persona.sub for persona in (case.persona, *case.accomplices)}
+        others = [u for u in cast if u in named and u not in acting]
         merged: set[str] = set()
         for kept, gone in itertools.combinations(others, 2):
             if merged & {kept, gone}:
@@ -334,7 +335,7 @@ def setup_statements(
 
 def case_attempt(case: Case, setup: tuple[str, ...] = ()) -> Attempt:
     """Return the attempt that runs a case after ``setup``."""
-    statements = [step.sql for step in case.steps]
+    statements = list(commands_of(case.steps, case.persona))
     fetch = observe = ""
     if case.expectation.kind == "returns" or case.steps[-1].action == "call":
         last = statements.pop()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from harness.db.catalog import Catalog, Name
 from harness.db.sessions import claim_settings
 from harness.events import Witness
-from harness.policies.cases import Case, Step
+from harness.policies.cases import Case, Step, commands_of
 from harness.policies.personas import Persona
 from harness.policies.replaying import probe_of
 from harness.policies.shrinking import ShrunkCase, setup_statements
@@ -47,7 +47,7 @@ def _sql(shrunk: ShrunkCase, catalog: Catalog) -> str:
     lines += [f"-- as {describe(case.persona)}"]
     for name, value in persona_lines(case):
         lines.append(f"select set_config({literal(name)}, {literal(value)}, true);")
-    lines += [f"{step.sql};" for step in case.steps]
+    lines += [f"{command};" for command in commands_of(case.steps, case.persona)]
     if case.expectation.says:
         lines[-1] += f"  -- {case.expectation.says}"
     if case.expectation.kind == "observed":
@@ -87,7 +87,11 @@ def _curl(case: Case) -> list[str]:
         "# rows: run the first part of the SQL script, with commit instead of rollback",
         f"TOKEN={token(case.persona)}",
     ]
+    acting = case.persona
     for step in case.steps:
+        if (step.by or case.persona) != acting:
+            acting = step.by or case.persona
+            lines.append(f"TOKEN={token(acting)}  # {describe(acting)}")
         request = http_request(step)
         if request is None:
             lines.append(f"# {step.sql}: {ONLY_SQL}")
@@ -157,12 +161,23 @@ def _python(case: Case) -> list[str]:
     lines = [
         "import os",
         "from supabase import ClientOptions, create_client",
-        f'headers = {{"Authorization": "Bearer {token(case.persona)}"}}',
         'url, key = os.environ["SUPABASE_URL"], os.environ["SUPABASE_ANON_KEY"]',
+        *_client_lines(case.persona),
+    ]
+    acting = case.persona
+    for step in case.steps:
+        if (step.by or case.persona) != acting:
+            acting = step.by or case.persona
+            lines += _client_lines(acting)
+        lines.append(_python_step(step) or f"# {step.sql}: {ONLY_SQL}")
+    return lines
+
+
+def _client_lines(persona: Persona) -> list[str]:
+    return [
+        f'headers = {{"Authorization": "Bearer {token(persona)}"}}',
         "client = create_client(url, key, options=ClientOptions(headers=headers))",
     ]
-    lines += [_python_step(step) or f"# {step.sql}: {ONLY_SQL}" for step in case.steps]
-    return lines
 
 
 def _python_step(step: Step) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 
 from harness.db.schema_files import Schema, read_schema
 from harness.events import Event, Finding, Undecided
-from harness.policies.check import CheckSummary, check_schema
+from harness.policies.check import Budget, CheckSummary, check_schema
 from harness.policies.rules import RuleSet, read_rules
 from harness.policies.scratch import ScratchFactory, cloned
 from tests.integration.policies.benchmark import STYLES, faults, refactors, schema_sql
@@ -29,6 +29,8 @@ from tests.integration.policies.many_tables import many_tables_sql
 SYSTEMS = ("climber", "audiobook", "storymimi", "keepintouch", "wedsync")
 FIRST_WITHIN_S = 5.0
 TELL_EVERY = 100
+# A machine that is busy otherwise shall not make anything undecided.
+PATIENT = Budget(per_check_s=300, statement_timeout_ms=60_000)
 SEQUENCES = "sequences_open_nothing_of_others"
 
 
@@ -96,7 +98,12 @@ async def examine(server: Server, subject: Subject, seed: int = 1) -> Outcome:
             told_s.append(server.cpu_s() - began_s)
 
     summary = await check_schema(
-        database, rules=subject.rules, seed=seed, emit=emit, scratch=scratch
+        database,
+        rules=subject.rules,
+        seed=seed,
+        budget=PATIENT,
+        emit=emit,
+        scratch=scratch,
     )
     await server.drop(database)
     findings = [e for e in events if isinstance(e, Finding) and is_finding(e)]

@@ -144,7 +144,10 @@ async def test_old_rows_are_judged_without_usage_of_what_policies_use(
             f"insert into t values (3, '{BOB}', 'z')",
             "delete from t",
         )
-        assert (await wire.change())["old_record"]["id"] == 3
+        change = await wire.change()
+        if change["type"] == "INSERT":  # seen before it was deleted
+            change = await wire.change()
+        assert change["old_record"]["id"] == 3
 
 
 async def test_row_is_not_judged_by_one_that_a_child_table_holds_in_its_place(

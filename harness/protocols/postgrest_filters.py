@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Literal as OneOf
 from typing import NamedTuple
 
+from harness.protocols.postgrest_errors import RestError
 from harness.protocols.postgrest_scanner import MAX_DEPTH, Field, Scanner
 
 __all__ = [
@@ -201,7 +202,7 @@ def parse_logic(key: str, value: str) -> tuple[Path, Logic]:
     negated = "not" in names[:-1]
     # The connective stands in the key; putting it back gives every tree one form.
     text = f"{'not.' if negated else ''}{names[-1]}{value}"
-    tree = Scanner(text, "logic tree")
+    tree = Scanner(text, "logic tree", value)
     # What follows the closing bracket is passed over, as PostgREST does.
     parsed = _tree(tree, depth=0)
     if not isinstance(parsed, Logic):
@@ -253,7 +254,7 @@ def _operation(scanner: Scanner, *, in_tree: bool) -> Operation:
     start = scanner.pos
     match = scanner.match(_OPERATOR)
     if match is None:
-        raise scanner.error(OPERATOR_HINT)
+        raise _no_operator(scanner, negated=negated)
     name, modifier = match.group(1), match.group(2)
     if name in QUANTIFIED_OPERATORS and modifier in (None, "any", "all"):
         value = _value_of(name, _value(scanner, in_tree=in_tree))
@@ -274,7 +275,12 @@ def _operation(scanner: Scanner, *, in_tree: bool) -> Operation:
         if name == "is":
             return Operation("is", _is_value(scanner), negated)
     scanner.pos = start
-    raise scanner.error(OPERATOR_HINT)
+    raise _no_operator(scanner, negated=negated)
+
+
+def _no_operator(scanner: Scanner, *, negated: bool) -> RestError:
+    expected = (OPERATOR_HINT,) if negated else ('"not"', OPERATOR_HINT)
+    return scanner.error(*expected, quote='"')
 
 
 def _value(scanner: Scanner, *, in_tree: bool) -> str:
@@ -316,4 +322,4 @@ def _is_value(scanner: Scanner) -> str:
         if rest.startswith(word):
             scanner.pos += len(word)
             return word
-    raise scanner.error(f"isVal: ({', '.join(IS_VALUES)})")
+    raise scanner.error(f"isVal: ({', '.join(IS_VALUES)})", quote='"')

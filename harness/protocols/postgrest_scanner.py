@@ -44,20 +44,27 @@ class Field(NamedTuple):
 
 
 class Scanner:
-    """Reads ``text`` from left to right; ``subject`` names it in errors."""
+    """Reads ``text`` from left to right; ``subject`` names it in errors.
 
-    __slots__ = ("pos", "subject", "text")
+    ``sent`` is what the client wrote of it, if that is not all.
+    """
 
-    def __init__(self, text: str, subject: str) -> None:
+    __slots__ = ("pos", "sent", "subject", "text")
+
+    def __init__(self, text: str, subject: str, sent: str | None = None) -> None:
         self.text = text
         self.subject = subject
+        self.sent = text if sent is None else sent
         self.pos = 0
 
-    def error(self, *expected: str) -> RestError:
-        """Return the error for what stands at the current position."""
+    def error(self, *expected: str, quote: str = "'") -> RestError:
+        """Return the error for what stands at the current position.
+
+        PostgREST puts it in double quotes where a whole word was expected.
+        """
         found = self.text[self.pos : self.pos + 1]
-        unexpected = f"'{found}'" if found else "end of input"
-        message = f'"failed to parse {self.subject} ({self.text})" (line 1, column '
+        unexpected = f"{quote}{found}{quote}" if found else "end of input"
+        message = f'"failed to parse {self.subject} ({self.sent})" (line 1, column '
         return query_unreadable(
             f"{message}{self.pos + 1})",
             f"unexpected {unexpected} expecting {_alternatives(expected)}",

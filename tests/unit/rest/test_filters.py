@@ -105,6 +105,23 @@ def test_parse_operation_of_a_mistake_is_refused(text: str) -> None:
     assert caught.value.message.startswith(f'"failed to parse filter ({text})"')
 
 
+def test_mistakes_are_worded_as_postgrest_does() -> None:
+    with pytest.raises(RestError) as caught:
+        parse_operation("0")
+    assert caught.value.details == (
+        'unexpected "0" expecting "not" or operator (eq, gt, ...)'
+    )
+    with pytest.raises(RestError) as caught:
+        parse_operation("not.x.1")
+    assert caught.value.details == 'unexpected "x" expecting operator (eq, gt, ...)'
+    with pytest.raises(RestError) as caught:
+        parse_logic("or", "(id.eq.1")
+    # The tree as it was sent; the column counts its operator as well.
+    assert caught.value.message == (
+        '"failed to parse logic tree ((id.eq.1)" (line 1, column 11)'
+    )
+
+
 def test_parse_filter_splits_embeds_from_the_field() -> None:
     path, found = parse_filter('a.b."c.d"->>e', "eq.1")
     assert path == ("a", "b")

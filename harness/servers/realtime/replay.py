@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -67,10 +68,11 @@ class Replayed:
 
 
 class Replayer:
-    """Reads what is stored of a topic."""
+    """Reads what is stored of a topic, within ``timeout_s``: others wait meanwhile."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, timeout_s: float) -> None:
         self._database = database
+        self._timeout_s = timeout_s
 
     async def fetch(self, topic: str, replay: Replay) -> list[Replayed]:
         """Return the newest messages asked for, oldest first.
@@ -79,10 +81,18 @@ class Replayer:
         """
         try:
             since = EPOCH + timedelta(milliseconds=replay.since_ms)
-            async with self._database.connection() as connection:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._database.connection() as connection,
+            ):
                 records = await connection.fetch(
                     REPLAY_SQL, topic, since.replace(tzinfo=None), replay.limit
                 )
-        except (DatabaseUnavailableError, asyncpg.PostgresError, OverflowError) as exc:
+        except (
+            DatabaseUnavailableError,
+            asyncpg.PostgresError,
+            OverflowError,
+            TimeoutError,
+        ) as exc:
             raise RefusedError("UnableToReplayMessages", UNABLE) from exc
         return [Replayed(*record) for record in reversed(records)]

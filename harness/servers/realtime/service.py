@@ -67,13 +67,12 @@ class RealtimeService:
         self.joined: set[Socket] = set()
         self.buses: dict[tuple[bool, str], Bus] = {}
         self.database = Database(project, self.settings)
-        self.authorizer = Authorizer(
-            self.database, self.spawn, self.settings.statement_timeout_ms / 1000
-        )
+        timeout_s = self.settings.statement_timeout_ms / 1000
+        self.authorizer = Authorizer(self.database, self.spawn, timeout_s)
         self.changes = ChangeFeed(self)
         self.joiner = Joiner(self)
         self._http = HttpApi(self)
-        self.replayer = Replayer(self.database)
+        self.replayer = Replayer(self.database, timeout_s)
         self._outbox: Outbox | None = None
         self.writers: Writers | None = None
         self._used_s = self._maintained_s = self.now_s

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from harness.servers.realtime import joining, late
+from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire
 
@@ -248,6 +249,32 @@ async def test_replay_skips_what_is_older_or_public(feed: RealtimeServer) -> Non
         await wire.join(TOPIC, **PRIVATE, **later)
         await wire.expect(event="phx_close")
         assert await wire.settle() == []
+
+
+async def test_replay_that_takes_too_long_refuses_the_join(serve: Serve) -> None:
+    server = await serve(statement_timeout_ms=300)
+    await server.sql(*OPEN)
+    async with Wire(server, server.token()) as wire:
+        await wire.join("realtime:other", **PRIVATE)
+        locking = await asyncpg.connect(
+            **server.database.connect_args("supabase_admin")
+        )
+        try:
+            access = server.service.authorizer.read
+
+            async def then_lock(*arguments: Any, **options: Any) -> Any:
+                answer = await access(*arguments, **options)
+                await locking.execute("begin; lock table realtime.messages")
+                return answer
+
+            server.service.authorizer.read = then_lock  # type: ignore[method-assign]
+            replay = {"broadcast": {"replay": {"since": 0}}}
+            reply = await wire.ask(TOPIC, "phx_join", {"config": {**PRIVATE, **replay}})
+            assert reply["response"]["reason"] == (
+                "UnableToReplayMessages: Realtime was unable to replay messages"
+            )
+        finally:
+            await locking.close()
 
 
 # Partitions ---------------------------------------------------------------------------

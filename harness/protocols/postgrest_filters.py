@@ -64,6 +64,11 @@ TEXT_SEARCH_FUNCTIONS = {
 }
 IS_VALUES = ("null", "not_null", "true", "false", "unknown")
 OPERATOR_HINT = "operator (eq, gt, ...)"
+CONDITION_HINTS = (
+    "field name (* or [a..z0..9_$])",
+    "negation operator (not)",
+    "logic operator (and, or)",
+)
 
 _OPERATOR = re.compile(r"([a-z]+)(?:\(([\w $]+)\))?\.")
 _CONNECTIVE = re.compile(r"(not\.)?(and|or)[ \t]*\(")
@@ -243,6 +248,8 @@ def _tree(scanner: Scanner, depth: int) -> Filter | Logic:
 
 
 def _condition(scanner: Scanner) -> Filter:
+    if scanner.at_end() or scanner.text[scanner.pos] in "(),.":
+        raise scanner.error(*CONDITION_HINTS, quote='"')
     field = scanner.field()
     if not scanner.take("."):
         raise scanner.error("delimiter (.)", "logic operator (and, or)")

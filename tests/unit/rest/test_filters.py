@@ -116,6 +116,13 @@ def test_mistakes_are_worded_as_postgrest_does() -> None:
     assert caught.value.details == 'unexpected "x" expecting operator (eq, gt, ...)'
     with pytest.raises(RestError) as caught:
         parse_logic("or", "(id.eq.1")
+    with pytest.raises(RestError) as empty:
+        parse_logic("or", "()")
+    assert (empty.value.message, empty.value.details) == (
+        '"failed to parse logic tree (())" (line 1, column 4)',
+        'unexpected ")" expecting field name (* or [a..z0..9_$]), negation operator '
+        "(not) or logic operator (and, or)",
+    )
     # The tree as it was sent; the column counts its operator as well.
     assert caught.value.message == (
         '"failed to parse logic tree ((id.eq.1)" (line 1, column 11)'

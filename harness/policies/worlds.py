@@ -31,7 +31,12 @@ from harness.policies.storage_paths import (
     linked_object_rows,
     object_rows,
 )
-from harness.policies.table_order import SKIPPED, insertion_order, rooted_tables
+from harness.policies.table_order import (
+    BARRING_NAME,
+    SKIPPED,
+    insertion_order,
+    rooted_tables,
+)
 from harness.policies.values import Values
 from harness.policies.variants import Variants
 
@@ -260,6 +265,9 @@ class _Planner:
         self, relation: Relation, owned: TableOwnership, clan: str, users: list[User]
     ) -> None:
         variants = self.variants.of(relation)
+        if BARRING_NAME.search(relation.name.name):
+            # Not everybody may be banned, or "is not banned" were never true.
+            users = users[1:][-1:]
         for user in users:
             for turn in range(self._entities(owned, clan)):
                 parents = self._parents(owned, clan, user, turn)

@@ -190,7 +190,7 @@ class ChangeFeed:
             # Created since: start over with it; nobody watches its tables yet.
             stream.close()
             self._opening = None
-            await asyncio.shield(self.open_soon())
+            await self._recover()
 
     # What the stream tells ------------------------------------------------------------
 
@@ -229,21 +229,22 @@ class ChangeFeed:
         self._service.spawn(self._recover())
 
     async def _recover(self) -> None:
+        """Stream again, and tell everybody of the gap."""
         lost_after_us = self._last_commit_us
         since = ""
         if lost_after_us:
-            since = f" after {commit_timestamp(lost_after_us)}"
+            since = f" after {commit_timestamp(lost_after_us)} and"
         await asyncio.shield(self.open_soon())
         now = self._service.clock.now()
         until = commit_timestamp(int(now.timestamp() * 1_000_000))
         lost = "The replication connection was lost and is back:"
-        gap = f"committed{since} and before {until} may be missing"
+        gap = f"committed{since} before {until} may be missing"
         subscribed = dict.fromkeys(self.registry.listeners())
         for listener in subscribed:
             text = f"{lost} changes and broadcasts {gap}"
             listener.system("error", EXTENSION, text)
             listener.system("ok", EXTENSION, SUBSCRIBED)
-        for channel in self._service.channels():
+        for channel in self._service.listeners():
             if channel not in subscribed:
                 text = f"{lost} broadcasts of the database {gap}"
                 channel.system("error", "system", text)

@@ -181,9 +181,9 @@ class RealtimeService:
             self.buses[private, topic] = bus
         return bus
 
-    def channels(self) -> list[Channel]:
-        """Return every joined channel."""
-        return [c for socket in self.joined for c in socket.channels.values()]
+    def listeners(self) -> list[Channel]:
+        """Return every channel that hears broadcasts."""
+        return [c for bus in self.buses.values() for c in bus.broadcasts.members()]
 
     def leave(self, channel: Channel, bus: Bus) -> None:
         """Clean up after a channel that has left ``bus``."""

@@ -236,6 +236,10 @@ async def test_publication_made_after_the_stream_is_followed(
         await server.sql("create publication supabase_realtime")
         await make(server, "id int primary key")
         await wire.watch(TOPIC, ALL)
+        # The stream began anew for it: who listened before may have missed something.
+        told = (await wire.expect(event="system", topic="realtime:first")).payload
+        assert (told["status"], told["extension"]) == ("error", "system")
+        assert "broadcasts of the database committed before" in told["message"]
         await server.sql("insert into t values (1)")
         assert (await wire.change())["record"] == {"id": 1}
 

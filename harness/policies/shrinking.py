@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.cases import Case, commands_of
-from harness.policies.ownership import Ownership
+from harness.policies.ownership import Ownership, Part
 from harness.policies.personas import User
 from harness.policies.population import (
     Population,
@@ -278,10 +278,25 @@ class Shrinker:
                 merged.add(gone)
         left = [user for user in others if user not in merged]
         for gone in left[1:]:
-            tried = case.renamed(gone, NOBODY), self._renamed(setup, gone, NOBODY)
-            if await self._shows(*tried):
-                case, setup = tried
+            stand_ins = [NOBODY]
+            if self._only_referred(case, gone):
+                stand_ins.append(case.persona.sub)
+            for kept in stand_ins:
+                tried = case.renamed(gone, kept), self._renamed(setup, gone, kept)
+                if await self._shows(*tried):
+                    case, setup = tried
+                    break
         return case, setup
+
+    def _only_referred(self, case: Case, user: str) -> bool:
+        """Say whether a row to insert names the user, but not as whose it is."""
+        last = case.steps[-1]
+        if last.action != "insert" or last.target is None or not case.persona.sub:
+            return False
+        owned = self.ownership.of(last.target)
+        named = [column for column, value in last.values.items() if value == user]
+        parts = {owned.part_of(column) for column in named}
+        return parts == {Part.REFERENCE}
 
     def _renamed(self, setup: _Setup, gone: str, kept: str) -> _Setup:
         """Return the setup with another user in place of one; each key stays once."""

@@ -375,6 +375,7 @@ class Parameter:
     name: str
     type: str
     has_default: bool
+    variadic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

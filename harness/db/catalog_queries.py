@@ -51,7 +51,7 @@ select c.oid, n.nspname as schema, c.relname as name, c.relkind::text as kind,
  order by n.nspname, c.relname
 """
 
-COLUMNS = """
+COLUMNS = r"""
 with recursive base as (
   select t.oid, t.oid as start, t.typbasetype, t.typtypmod, 0 as depth from pg_type t
   union all
@@ -62,7 +62,8 @@ with recursive base as (
 )
 select a.attrelid as relation, a.attname as name,
        format_type(a.atttypid, a.atttypmod) as type,
-       format_type(r.oid, null) as base_type,
+       -- Types of extensions that have a schema of their own (extensions.citext).
+       regexp_replace(format_type(r.oid, null), '^extensions\.', '') as base_type,
        a.attnotnull or t.typnotnull as not_null,
        pg_get_expr(d.adbin, d.adrelid) as default_expression,
        a.attgenerated <> '' as generated, a.attidentity <> '' as identity,
@@ -215,7 +216,7 @@ select n.nspname as schema, p.proname as name,
        l.lanname as language, p.provolatile::text as volatility,
        p.prosecdef as security_definer, pg_get_userbyid(p.proowner) as owner,
        p.prosrc as source, p.proconfig as settings, p.prokind::text as kind,
-       p.proisstrict as strict,
+       p.proisstrict as strict, p.provariadic <> 0 as variadic,
        case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end
          as definition,
        array(select r.rolname::text from pg_roles r

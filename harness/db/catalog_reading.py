@@ -269,7 +269,10 @@ def _function(row: asyncpg.Record) -> Function:
         signature=row["signature"],
         parameters=tuple(
             Parameter(
-                names[i] if i < len(names) else "", kind, has_default=i >= first_default
+                names[i] if i < len(names) else "",
+                kind,
+                has_default=i >= first_default,
+                variadic=row["variadic"] and i == len(types) - 1,
             )
             for i, kind in enumerate(types)
         ),

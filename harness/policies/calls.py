@@ -59,12 +59,13 @@ class Call:
         parameters = {p.name: p for p in self.function.parameters}
         if all(parameters):
             shown = ", ".join(
-                f"{name} => {literal(value)}::{parameters[name].type}"
+                f"{_spread(parameters[name])}{name} => "
+                f"{literal(value)}::{parameters[name].type}"
                 for name, value in self.arguments.items()
             )
         else:
             shown = ", ".join(
-                f"{literal(value)}::{parameter.type}"
+                f"{_spread(parameter)}{literal(value)}::{parameter.type}"
                 for parameter, value in zip(
                     self.function.parameters, self.arguments.values(), strict=False
                 )
@@ -150,6 +151,11 @@ def _named_table(parameter: str, catalog: Catalog) -> Col | None:
         if len(key) == 1 and (singular == word or singular.endswith(f"_{word}")):
             return Col(relation.name, key[0])
     return None
+
+
+def _spread(parameter: Parameter) -> str:
+    """Return what says that an array stands for all the last arguments."""
+    return "variadic " if parameter.variadic else ""
 
 
 def plan_calls(trial: Trial, persona: Persona, function: Function) -> list[Call]:

@@ -122,7 +122,13 @@ def _forged(
         for column in owned.owners:
             asked = trial.mined.asks_for_owner(relation.name, column)
             asked = asked and not ASSIGNED_NAME.search(column)
-            if asked and own.values.get(column) is not None:
+            # Who names another beside themselves writes to them, not as them.
+            alone = all(
+                own.values.get(other) != persona.sub
+                for other in owned.owners
+                if other != column
+            )
+            if asked and alone and own.values.get(column) is not None:
                 values = {**own.values, column: victim}
                 aside = _aside(relation, values, owned)
                 yield Candidate(

@@ -20,6 +20,8 @@ from harness.policies.syntax import (
     Tree,
     ast,
     body_statements,
+    body_variables,
+    integer,
     parse_condition,
     scope_of,
     walk,
@@ -136,7 +138,11 @@ def _read_function(
     bindings: Mapping[str, Term],
     depth: int,
 ) -> None:
-    reader = _Reader(catalog, reading, bindings, depth, function.name.name)
+    reader = _Reader(catalog, reading, dict(bindings), depth, function.name.name)
+    for name, value in body_variables(function.language, function.definition):
+        term = reader.term(value, Scope({}))
+        if isinstance(term, (Uid, Claim)):
+            reader.bindings[name] = term
     for statement in body_statements(function):
         reader.read(statement, Scope({}))
 
@@ -145,7 +151,7 @@ def _read_function(
 class _Reader:
     catalog: Catalog
     reading: Reading
-    bindings: Mapping[str, Term]
+    bindings: dict[str, Term]
     depth: int
     function_name: str = ""
 
@@ -305,7 +311,7 @@ class _Reader:
         last = node.indirection[-1]
         if not isinstance(last, ast.A_Indices):
             return OPAQUE
-        index = _integer(last.uidx)
+        index = integer(last.uidx)
         if isinstance(base, Folder):
             return Folder(base.table, base.column, index)
         if isinstance(base, Topic):
@@ -364,7 +370,7 @@ class _Reader:
 
     def _path_term(self, name: str, args: tuple[Tree, ...], scope: Scope) -> Term:
         base = self.term(args[0], scope)
-        index = _integer(args[2]) if name == "split_part" and len(args) > 2 else 0
+        index = integer(args[2]) if name == "split_part" and len(args) > 2 else 0
         separator = self.term(args[1], scope) if len(args) > 1 else OPAQUE
         mark = separator.values[0] if isinstance(separator, Const) else "/"
         if isinstance(base, Topic):
@@ -491,9 +497,3 @@ def _constant(node: Tree) -> Term:
             text = str(found).lower() if attribute == "boolval" else str(found)
             return Const((text,))
     return OPAQUE
-
-
-def _integer(node: Tree | None) -> int:
-    if isinstance(node, ast.A_Const) and hasattr(node.val, "ival"):
-        return int(node.val.ival)
-    return 0

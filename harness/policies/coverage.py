@@ -195,6 +195,9 @@ async def every_policy_is_reached(trial: Trial) -> Judgement:
             continue
         if coverage.policy.table.schema == "realtime":
             continue
+        roles = coverage.policy.roles
+        if roles and not {persona.role for persona in trial.personas} & {*roles}:
+            continue
         name = f'{coverage.policy.table} policy "{coverage.policy.name}"'
         judgement.undecided[name] = f"{coverage.clause} admitted nobody: {coverage.sql}"
     return judgement

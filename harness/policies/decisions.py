@@ -7,6 +7,7 @@ by row only after an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,7 @@ from harness.policies.probing import (
     Prober,
 )
 from harness.policies.storage_paths import OBJECTS
+from harness.policies.syntax import Tree, deparse, disjuncts, parse_condition
 from harness.policies.values import (
     FUTURE,
     INTEGER_TYPES,
@@ -43,6 +45,8 @@ __all__ = [
 COMMANDS = ("SELECT", "UPDATE", "DELETE")
 # ON DELETE NO ACTION and RESTRICT, as pg_constraint spells them.
 RESTRICTING = ("a", "r")
+CONSTANT = r"(?:CAST\()?('[^']*')(?: AS [\w. \"]+\))?"
+DEMAND = re.compile(rf"(?:CAST\()?\"?(\w+)\"?(?: AS [\w. \"]+\))? = {CONSTANT}")
 PROGRAMMING_ERRORS = ("42P17", "54001", "0A000")
 
 
@@ -293,10 +297,48 @@ def harmless_change(relation: Relation, ownership: Ownership, persona: Persona) 
             c.base_type not in TEXT_TYPES,
         ),
     )
+    free = bool(preferred) and preferred[0].name not in policy_text
+    demanded = _demanded(relation, persona, keys, free=free)
+    if demanded:
+        return demanded
     for column in preferred:
         value = _constant(column)
         if value is not None:
             return f"{column.sql} = {value}"
+    return ""
+
+
+def _demanded(
+    relation: Relation, persona: Persona, keys: set[str], *, free: bool
+) -> str:
+    """Return a change that UPDATE policies demand: the state that rows move on to.
+
+    Where there is a column to change that no policy reads (``free``), every way to
+    pass must demand it.
+    """
+    found = []
+    for policy in relation.policies:
+        if not policy.permissive or not policy.applies_to("UPDATE", persona.role):
+            continue
+        node = parse_condition(policy.check)
+        ways = disjuncts(node) if node is not None else [()]
+        demands = [_demand(way, relation, persona, keys) for way in ways]
+        met = all(demands) if free else any(demands)
+        found.append(next(filter(None, demands)) if met else "")
+    return found[0] if found and all(found) else ""
+
+
+def _demand(
+    way: Sequence[Tree], relation: Relation, persona: Persona, keys: set[str]
+) -> str:
+    """Return ``column = constant`` if a conjunction asks it of the new row."""
+    for atom in way:
+        match = DEMAND.fullmatch(deparse(atom))
+        if match is None or match[1] in keys or not relation.has_column(match[1]):
+            continue
+        column = relation.column(match[1])
+        if relation.may(persona.role, "UPDATE", column.name):
+            return f"{column.sql} = {match[2]}"
     return ""
 
 

@@ -175,7 +175,7 @@ begin
     name := relation.relname;
     execute format(
       'select md5(string_agg(r.fact, chr(10) order by r.fact))'
-      ' from (select (to_jsonb(t) - %L::text[])::text as fact from %I.%I t) r',
+      ' from (select (to_jsonb(t.*) - %L::text[])::text as fact from %I.%I t) r',
       relation.drawn, relation.nspname, relation.relname) into digest;
     if digest is not null then
       return next;

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from pglast import enums
+
 from harness.db.catalog import Catalog, Name, Policy, Relation
 from harness.policies.comparisons import (
     UID,
@@ -26,15 +28,16 @@ from harness.policies.comparisons import (
 )
 from harness.policies.decisions import row_filter
 from harness.policies.mining import Mined
-from harness.policies.ownership import Ownership, Part
+from harness.policies.ownership import Ownership, Part, pairs_users
 from harness.policies.personas import Persona
 from harness.policies.population import Population, StoredRow
 from harness.policies.probing import Attempt, Prober
 from harness.policies.public_marks import Mark, bears, marks_of
-from harness.policies.syntax import deparse, disjuncts, parse_condition
+from harness.policies.syntax import Tree, ast, deparse, disjuncts, parse_condition
+from harness.policies.table_order import BARRING_NAME
 from harness.policies.trial import Trial
 
-__all__ = ["Branch", "Explainer", "promises_privacy"]
+__all__ = ["Branch", "Explainer", "promises_privacy", "promises_publicity"]
 
 PRIVATE_WORDS = re.compile(
     r"\b(own|owns|owner|owners|owned|their|theirs|my|mine|self|themselves|private|"
@@ -44,7 +47,8 @@ PRIVATE_WORDS = re.compile(
 )
 PUBLIC_WORDS = re.compile(
     r"\b(public|publicly|anyone|everyone|everybody|all users|any user|"
-    r"all authenticated|any authenticated|authenticated users|signed.in users|"
+    r"are known|are visible|are listed|all authenticated|any authenticated|"
+    r"authenticated users|signed.in users|"
     r"logged.in users|visible to all|readable by all|viewable by|published|world)\b",
     re.IGNORECASE,
 )
@@ -60,6 +64,12 @@ def promises_privacy(policy: Policy) -> bool:
     named = pattern.sub(" ", policy.name)
     words = re.sub(r"[_\-:]+", " ", named)
     return bool(PRIVATE_WORDS.search(words)) and not PUBLIC_WORDS.search(words)
+
+
+def promises_publicity(policy: Policy) -> bool:
+    """Say whether a policy's name says that it is for everybody."""
+    words = re.sub(r"[_\-:]+", " ", policy.name)
+    return bool(PUBLIC_WORDS.search(words)) and not PRIVATE_WORDS.search(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +214,8 @@ class Explainer:
             plain = plain and relation.name != Name("storage", "objects")
             reason = "does not ask whose row it is"
             return Atom(sql, True, reason, asks_row, plain=plain)
+        if reading.caller and self._bars_some(sql, reading):
+            return Atom(sql, True, "keeps out those who are barred", True)
         if reading.caller:
             reason = "asks about the caller and the row"
             marks = marks_of(reading)
@@ -242,6 +254,17 @@ class Explainer:
             and self._is_entity(table)
             and not any(_flags(left, right, table) for left, right in pairs)
             for table in asked
+        )
+
+    def _bars_some(self, sql: str, reading: Reading) -> bool:
+        """Say whether all are let in but those whom a list keeps out (a ban)."""
+        node: Tree = parse_condition(sql)
+        negation = enums.BoolExprType.NOT_EXPR
+        negated = isinstance(node, ast.BoolExpr) and node.boolop == negation
+        return negated and any(
+            BARRING_NAME.search(table.name)
+            or pairs_users(self.ownership.of(table), self.mined)
+            for table in reading.reads
         )
 
     def _is_entity(self, table: Name) -> bool:

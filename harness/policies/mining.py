@@ -115,7 +115,22 @@ def mine(catalog: Catalog) -> Mined:
                 _note(reading.comparisons, mined)
     for function in catalog.functions:
         _note(read_body(function, catalog).comparisons, mined)
+    _enumerate_claims(catalog, mined)
     return mined
+
+
+def _enumerate_claims(catalog: Catalog, mined: Mined) -> None:
+    """Take a claim that is compared with an enum for one of its labels, no tenant."""
+    for path, cols in mined.claim_columns.items():
+        for col in sorted(cols, key=str):
+            relation = catalog.relations.get(col.table)
+            named = relation is not None and relation.has_column(col.column)
+            if relation is None or not named or not relation.column(col.column).labels:
+                continue
+            cols.discard(col)
+            kept = mined.claim_constants[path]
+            labels = relation.column(col.column).labels
+            kept += [label for label in labels if label not in kept]
 
 
 def domain_condition(definition: str, column: str) -> str:

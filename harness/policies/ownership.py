@@ -25,6 +25,7 @@ __all__ = [
     "TableOwnership",
     "UserColumn",
     "infer_ownership",
+    "pairs_users",
 ]
 
 USERS = Name("auth", "users")
@@ -171,6 +172,17 @@ def infer_ownership(
         for relation in catalog.tables
     }
     return Ownership(tables, _attributes(catalog, mined, tables), corrections)
+
+
+def pairs_users(owned: TableOwnership, mined: Mined) -> bool:
+    """Say whether rows tie two users for policies to look up."""
+    parts = {user.part for user in owned.users}
+    return (
+        len(owned.users) > 1
+        and Part.REFERENCE in parts
+        and not owned.parents
+        and owned.table in mined.helper_tables
+    )
 
 
 def _user_id_columns(catalog: Catalog, mined: Mined) -> dict[Col, str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from harness.db.catalog import Catalog, Column, Name
 from harness.policies.comparisons import Claim, Col
 from harness.policies.mining import Mined
-from harness.policies.ownership import Attribute, Ownership, Part
+from harness.policies.ownership import Attribute, Ownership, Part, pairs_users
 from harness.policies.power_scopes import ends_at_the_tenant
 
 __all__ = ["AMBER", "BIRCH", "Cast", "Persona", "User", "build_cast"]
@@ -218,6 +218,9 @@ def _clans(
     base: Mapping[AttributeKey, str],
 ) -> Iterable[User]:
     mates = max(2, min(MAX_MATES, membership_variants(catalog, mined, ownership)))
+    if any(pairs_users(table, mined) for table in ownership.tables.values()):
+        # So that who follows somebody need not be the one who blocks them.
+        mates = max(mates, 3)
     names = ("alice", "adam", "amy", "arno", "ada", "abel")
     for index in range(mates):
         yield User(

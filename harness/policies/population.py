@@ -305,7 +305,7 @@ async def read_seeds(
         if relation.name.schema in ("realtime", "storage"):
             continue
         found = await connection.fetch(
-            f"select to_jsonb(t) as row from {relation.name.sql} t limit {MAX_SEEDS}"
+            f"select to_jsonb(t.*) as row from {relation.name.sql} t limit {MAX_SEEDS}"
         )
         rows = [orjson.loads(row["row"]) for row in found]
         seeds[relation.name] = [
@@ -323,7 +323,7 @@ async def read_rows(
     raw: dict[Name, list[tuple[str, dict[str, Any]]]] = {}
     for relation in catalog.tables:
         found = await connection.fetch(
-            "select t.tableoid::oid || t.ctid::text as at, to_jsonb(t) as row"
+            "select t.tableoid::oid || t.ctid::text as at, to_jsonb(t.*) as row"
             f" from {relation.name.sql} t"
         )
         raw[relation.name] = [(row["at"], orjson.loads(row["row"])) for row in found]

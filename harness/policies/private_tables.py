@@ -17,7 +17,7 @@ from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import TEXT_TYPES
 
-__all__ = ["is_drawn", "why_private", "why_secret"]
+__all__ = ["is_drawn", "is_secret", "why_private", "why_secret"]
 
 SECRET_COLUMN = re.compile(
     r"(^|_)(token|secret|password|passwd|passcode|pwd|api_?key|private_key|access_key|"
@@ -48,12 +48,16 @@ def why_secret(trial: Trial, persona: Persona, relation: Relation) -> str:
         (
             f"shows the secret {column.name}"
             for column in relation.columns
-            if (SECRET_COLUMN.search(column.name) or is_drawn(column))
-            and column.base_type in (*TEXT_TYPES, "uuid", "bytea")
-            and relation.may(persona.role, "SELECT", column.name)
+            if is_secret(column) and relation.may(persona.role, "SELECT", column.name)
         ),
         "",
     )
+
+
+def is_secret(column: Column) -> bool:
+    """Say whether a column holds what only its holder may know: a token, a code."""
+    named = SECRET_COLUMN.search(column.name) or is_drawn(column)
+    return bool(named) and column.base_type in (*TEXT_TYPES, "uuid", "bytea")
 
 
 def is_drawn(column: Column) -> bool:
@@ -64,9 +68,17 @@ def is_drawn(column: Column) -> bool:
 
 
 def why_private(
-    trial: Trial, persona: Persona, relation: Relation, row: StoredRow
+    trial: Trial,
+    persona: Persona,
+    relation: Relation,
+    row: StoredRow,
+    *,
+    stated: bool = False,
 ) -> str:
-    """Say why rows that nothing selects should not be open to ``persona``."""
+    """Say why rows that nothing selects should not be open to ``persona``.
+
+    ``stated``: a policy's name says that they are meant to be, whatever they hang on.
+    """
     column = next(
         (c.name for c in relation.columns if PRIVATE_COLUMN.search(c.name)), ""
     )
@@ -76,6 +88,8 @@ def why_private(
         return "has folders of their own in this private bucket"
     if PRIVATE_TABLE.search(relation.name.name):
         return "is private by its name"
+    if stated:
+        return ""
     hidden = _hidden_parent(trial, persona, relation)
     return f"hangs on {hidden}, of which they see nothing" if hidden else ""
 

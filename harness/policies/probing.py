@@ -246,7 +246,7 @@ begin
   loop
     execute format(
       'select coalesce(jsonb_agg(jsonb_build_object('
-      '''at'', t.tableoid::oid || t.ctid::text, ''row'', to_jsonb(t))), ''[]'')'
+      '''at'', t.tableoid::oid || t.ctid::text, ''row'', to_jsonb(t.*))), ''[]'')'
       ' from %I.%I t',
       touched.schemaname, touched.relname) into rows;
     found := found || jsonb_build_object(

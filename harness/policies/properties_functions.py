@@ -16,6 +16,7 @@ from harness.policies.cases import Case, Expectation, Violation
 from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
+from harness.policies.private_tables import is_secret
 from harness.policies.probing import Answer, Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.properties_smoke import is_programming_error
@@ -263,12 +264,25 @@ def _stable(change: Change, column: str) -> bool:
     return not CLOCK_COLUMNS.search(column) and column in (change.after or {})
 
 
+def _presents_a_secret(trial: Trial, call: Call) -> bool:
+    """Say whether an argument is a secret of somebody's, whose possession is the right.
+
+    Whoever holds the token of a link may read what it links to.
+    """
+    told = set(call.arguments.values())
+    return any(
+        is_secret(column) and row.text(column.name) in told
+        for row in call.about
+        for column in trial.catalog.relations[row.table].columns
+    )
+
+
 async def functions_reveal_nothing_hidden(trial: Trial) -> Judgement:
     """Functions return nothing that their caller could not read without them."""
     judgement = Judgement()
     secrets = Secrets(trial)
     for called in await call_functions(trial):
-        if not called.answer.ok:
+        if not called.answer.ok or _presents_a_secret(trial, called.call):
             continue
         told = {str(value) for value in called.call.arguments.values()}
         found = list(leaves(called.answer.fetched))[:MAX_LEAVES]

@@ -52,9 +52,22 @@ def _truncating(trial: Trial, relation: Relation) -> Iterator[Persona]:
     for name in ("anon", "bob"):
         persona = trial.population.world.cast.persona(name)
         held = relation.privileges.get(persona.role)
-        chosen = held is not None and not held.table >= COMPANIONS
+        left = held is not None and held.table >= COMPANIONS
+        chosen = not left or _taken_elsewhere(trial, relation, persona.role)
         if chosen and relation.may(persona.role, "TRUNCATE"):
             yield persona
+
+
+def _taken_elsewhere(trial: Trial, relation: Relation, role: str) -> bool:
+    """Say whether every other table lost TRUNCATE, some of them TRUNCATE alone."""
+    others = [
+        held.table
+        for other in trial.tables()
+        if other.name != relation.name and other.name.schema == relation.name.schema
+        if (held := other.privileges.get(role)) is not None
+    ]
+    left = any(granted >= COMPANIONS for granted in others)
+    return left and all("TRUNCATE" not in granted for granted in others)
 
 
 def _truncation(

@@ -63,8 +63,10 @@ async def _is_planted(
     trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
 ) -> bool:
     owned = trial.ownership.of(relation.name)
-    if relation.name == OBJECTS or candidate.kind == "forged":
+    if relation.name == OBJECTS:
         return True
+    if candidate.kind == "forged":
+        return not _manages(trial, persona, relation)
     asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
     if candidate.kind == "planted" and asked:
         return True
@@ -76,6 +78,16 @@ async def _is_planted(
     if await _visits(trial, persona, relation, candidate, hidden):
         return False
     return await concerns_others(trial, persona, relation, candidate.values, hidden)
+
+
+def _manages(trial: Trial, persona: Persona, relation: Relation) -> bool:
+    """Say whether the persona may change rows of others on its side, as a manager."""
+    owners = trial.ownership.of(relation.name).owners
+    return any(
+        persona.sub not in {row.text(column) for column in owners}
+        and trial.decisions.may(persona, "UPDATE", row)
+        for row in trial.population.owned_by(relation.name, persona.clan or "?")
+    )
 
 
 def _hidden(

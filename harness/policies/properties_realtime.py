@@ -185,9 +185,16 @@ def _value(trial: Trial, user: User, term: Term, rows: list[StoredRow]) -> str |
     if isinstance(term, Col):
         stored = trial.population.owned_by(term.table, user.clan)
         mine = [row for row in stored if user.id in row.users] or list(stored)
-        stranger = trial.population.world.cast.persona("carol")
-        # What strangers may see by design says nothing about their topics.
-        mine.sort(key=lambda row: trial.decisions.may(stranger, "SELECT", row))
+        cast = trial.population.world.cast
+        stranger, themselves = cast.persona("carol"), cast.persona(user.name)
+        # What strangers may see by design says nothing about their topics, and what
+        # the user does not see is no topic of theirs.
+        mine.sort(
+            key=lambda row: (
+                not trial.decisions.may(themselves, "SELECT", row),
+                trial.decisions.may(stranger, "SELECT", row),
+            )
+        )
         for row in mine:
             if row.text(term.column):
                 rows.append(row)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from harness.db.catalog import Relation
 from harness.policies.cases import Case, Expectation, Step, Violation
 from harness.policies.decisions import harmless_change, statement_settings
-from harness.policies.explaining import Branch, Explainer
+from harness.policies.explaining import Branch, Explainer, promises_publicity
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.private_tables import why_private, why_secret
@@ -142,7 +142,8 @@ def _objection(
     secret = why_secret(trial, persona, relation)
     if secret or any(branch.selective for branch in meant):
         return secret
-    return why_private(trial, persona, relation, row)
+    stated = any(promises_publicity(branch.policy) for branch in meant)
+    return why_private(trial, persona, relation, row, stated=stated)
 
 
 def _foreign_read(

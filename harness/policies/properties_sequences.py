@@ -21,6 +21,7 @@ from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.probing import Answer
 from harness.policies.properties_rows import rank
+from harness.policies.public_marks import bears, marks_of
 from harness.policies.reaching import Reached, Reaching, hanging_on
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
@@ -144,6 +145,20 @@ class _Search:
         before = self._before.get(key, frozenset())
         return answers, [self.reaching.seen(a, tables) - before for a in answers]
 
+    def _is_welcomed(self, link: Link) -> bool:
+        """Say whether the row names what its INSERT policies let anybody in to."""
+        marks = tuple(
+            mark
+            for policy in link.relation.policies
+            if policy.applies_to("INSERT", self.persona.role)
+            for mark in marks_of(
+                self.trial.mined.policy_readings[policy.table, policy.name]
+            )
+            if mark.column.table != link.relation.name
+        )
+        catalog, population = self.trial.catalog, self.trial.population
+        return bears(link.row, marks, catalog, population)
+
     async def _by_state(
         self, inserted: Sequence[Planted], alone: _Alone, tables: list[Relation]
     ) -> Opening | None:
@@ -154,7 +169,8 @@ class _Search:
         for link, state, steps, found in inserted:
             # What anybody may join opens what it opens; what is hidden is not joined.
             joined = frozenset() if state is None and link.hidden else alone.of(link)
-            if found - joined and not self._is_told(link, state):
+            told = self._is_told(link, state) or self._is_welcomed(link)
+            if found - joined and not told:
                 return self._opening(steps, found - joined, link)
         plain = [link for link, state, _, _ in inserted if state is None]
         flips = [(link, state) for link in plain for state in link.states]

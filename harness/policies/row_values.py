@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.db.catalog import Name, Relation
 from harness.policies.clan_claims import PlannedRow
 from harness.policies.comparisons import Col
+from harness.policies.kept_apart import agree
 from harness.policies.mining import Mined
 from harness.policies.ownership import Attribute, Ownership, Part, TableOwnership
 from harness.policies.personas import Cast, User
@@ -51,8 +52,10 @@ class RowFiller:
                 continue
             if name in variant and (variant[name] is None or not _is_key(owned, name)):
                 values[name] = variant[name]
+            elif parents.get(name) is not None:
+                values[name] = parents[name]
             elif owned.part_of(name) is not None:
-                values[name] = self._user_value(owned, name, clan, user)
+                values[name] = self._user_value(relation, name, clan, user, values)
             elif name in parents:
                 values[name] = parents[name]
             elif name in owned.tenants or self._is_tenant_key(relation, clan, name):
@@ -83,16 +86,26 @@ class RowFiller:
                     self.pooled[table, name] = used + 1
 
     def _user_value(
-        self, owned: TableOwnership, column: str, clan: str, user: User | None
+        self,
+        relation: Relation,
+        column: str,
+        clan: str,
+        user: User | None,
+        values: Mapping[str, str | None],
     ) -> str | None:
         if user is None:
             return None
-        if owned.part_of(column) is not Part.REFERENCE:
-            return user.id
-        peers = [peer for peer in self.cast.clan(clan) if peer.rows]
-        others = [peer for peer in peers if peer.id != user.id] or peers
-        references = [u.column for u in owned.users if u.part is Part.REFERENCE]
-        return others[references.index(column) % len(others)].id
+        owned = self.ownership.of(relation.name)
+        peers = [peer.id for peer in self.cast.clan(clan) if peer.rows]
+        others = [peer for peer in peers if peer != user.id] or peers
+        if owned.part_of(column) is Part.REFERENCE:
+            references = [u.column for u in owned.users if u.part is Part.REFERENCE]
+            place = references.index(column) % len(others)
+            turned = [*others[place:], *others[:place]]
+        else:
+            turned = [user.id, *others]
+        fitting = (i for i in turned if agree(relation, {**values, column: i}))
+        return next(fitting, turned[0])
 
     def _attributes(
         self, relation: Relation, user: User | None, values: dict[str, str | None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.db.catalog import Bucket, Name
-from harness.policies.comparisons import Col, Const, Uid
+from harness.policies.comparisons import Claim, Col, Const, Uid
 from harness.policies.mining import FolderUse, Mined
 from harness.policies.personas import User
 from harness.policies.values import Values, pattern_example
@@ -106,6 +106,11 @@ class PathMaker:
                 found = self.lookup(use.term, user)
                 if found:
                     return found
+            if isinstance(use.term, Claim):
+                # The tenant of the token: the rows that it is compared with say it.
+                for col in sorted(self.mined.claim_columns[use.term.path], key=str):
+                    if found := self.lookup(col, user):
+                        return found
             if isinstance(use.term, Uid):
                 return user.id
         return user.id

@@ -24,9 +24,11 @@ __all__ = [
     "Tree",
     "ast",
     "body_statements",
+    "body_variables",
     "children",
     "deparse",
     "disjuncts",
+    "integer",
     "parse_condition",
     "parse_statements",
     "scope_of",
@@ -134,6 +136,56 @@ def _plpgsql_statements(definition: str) -> Iterator[Tree]:
                 yield node
 
 
+@lru_cache(maxsize=2048)
+def body_variables(language: str, definition: str) -> tuple[tuple[str, Tree], ...]:
+    """Return the variables of a PL/pgSQL body that a lone expression is kept in.
+
+    ``v uuid := auth.uid()`` and ``select auth.jwt() ->> 'role' into v`` are such; what
+    is read from tables is not.
+    """
+    if language != "plpgsql":
+        return ()
+    try:
+        parsed = pglast.parse_plpgsql(definition)
+    except ParseError:
+        return ()
+    return tuple(_variables(parsed))
+
+
+def _variables(tree: Any) -> Iterator[tuple[str, Tree]]:
+    if isinstance(tree, list):
+        for item in tree:
+            yield from _variables(item)
+    if not isinstance(tree, dict):
+        return
+    name, query = tree.get("refname", ""), ""
+    if "default_val" in tree:
+        query = tree["default_val"]["PLpgSQL_expr"]["query"]
+    elif "varno" in tree and "expr" in tree:
+        name, _, query = tree["expr"]["PLpgSQL_expr"]["query"].partition(":=")
+    if "sqlstmt" in tree and "target" in tree:
+        # A variable of a type that the parser does not know stands as a record.
+        target = tree["target"]
+        fields = target.get("PLpgSQL_row", {}).get("fields", ())
+        name = target.get("PLpgSQL_rec", {}).get("refname", "")
+        name = fields[0]["name"] if len(fields) == 1 else name
+        query = _lone_target(tree["sqlstmt"]["PLpgSQL_expr"]["query"])
+    node = parse_condition(query.strip())
+    if name and node is not None:
+        yield name.strip(), node
+    for value in tree.values():
+        yield from _variables(value)
+
+
+def _lone_target(query: str) -> str:
+    """Return what a SELECT without FROM selects."""
+    for statement in parse_statements(query):
+        targets: Tree = getattr(statement, "targetList", None) or ()
+        if len(targets) == 1 and not getattr(statement, "fromClause", None):
+            return deparse(targets[0].val)
+    return ""
+
+
 def _plpgsql_queries(tree: Any) -> Iterator[tuple[str, int]]:
     if isinstance(tree, dict):
         if isinstance(tree.get("query"), str):
@@ -227,3 +279,10 @@ def _negated(node: Tree) -> Tree:
 def deparse(node: Tree) -> str:
     """Return the SQL of a tree."""
     return str(RawStream()(node))
+
+
+def integer(node: Tree | None) -> int:
+    """Return the value of an integer constant, 0 for anything else."""
+    if isinstance(node, ast.A_Const) and hasattr(node.val, "ival"):
+        return int(node.val.ival)
+    return 0

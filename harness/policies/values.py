@@ -85,6 +85,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "ltree": ("a.b",),
     "hstore": ("a=>b",),
 }
+COUNTED = ("cidr", "date", "inet", "ltree", "macaddr")
 
 
 def _room(kind: str) -> int:
@@ -165,8 +166,22 @@ class Values:
             return self._array(column)
         if kind.endswith("range"):
             return self._range(kind)
+        if kind in COUNTED:
+            return self._counted(kind)
         shapes = SHAPES.get(kind)
         return shapes[0] if shapes else None
+
+    def _counted(self, kind: str) -> str:
+        """Return a value of a type that text cannot tell apart, one for each draw."""
+        high, low = divmod(self.drawn % 65_536, 256)
+        if kind == "date":
+            return str(date(2020, 1, 1) + timedelta(days=self.drawn % 1500))
+        return {
+            "ltree": f"n{self.drawn}",
+            "inet": f"10.0.{high}.{low}",
+            "cidr": f"10.{high}.{low}.0/24",
+            "macaddr": f"08:00:2b:01:{high:02x}:{low:02x}",
+        }[kind]
 
     def _range(self, kind: str) -> str:
         """Return a range that overlaps no other one drawn."""

@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import gcd
 
 from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.clan_claims import cast_with_claims
 from harness.policies.comparisons import Col
+from harness.policies.kept_apart import agree
 from harness.policies.mining import Mined
 from harness.policies.ownership import (
     Ownership,
     Parent,
     Part,
     TableOwnership,
+    pairs_users,
 )
+from harness.policies.parent_choice import ParentChoice, stride
 from harness.policies.personas import Cast, User
 from harness.policies.row_values import RowFiller, is_granted_by_row
 from harness.policies.storage_paths import (
@@ -31,12 +33,8 @@ from harness.policies.storage_paths import (
     linked_object_rows,
     object_rows,
 )
-from harness.policies.table_order import (
-    BARRING_NAME,
-    SKIPPED,
-    insertion_order,
-    rooted_tables,
-)
+from harness.policies.table_order import SKIPPED, insertion_order, rooted_tables
+from harness.policies.user_pairs import named_members, parted, tied
 from harness.policies.values import Values
 from harness.policies.variants import Variants
 
@@ -126,6 +124,7 @@ class _Planner:
 
     def __post_init__(self) -> None:
         self.paths = PathMaker(self.mined, self._lookup)
+        self.choice = ParentChoice(self.mined)
         self.filler = RowFiller(
             self.mined,
             self.ownership,
@@ -191,8 +190,10 @@ class _Planner:
             if owned.membership:
                 self._members(relation, owned, clan, users)
             elif owned.users:
-                pairing = self._pairs_users(owned)
-                self._owned(relation, owned, clan, users[:1] if pairing else users)
+                if pairs_users(owned, self.mined):
+                    self._paired(relation, owned, clan, users)
+                else:
+                    self._owned(relation, owned, clan, users)
             else:
                 self._hanging(relation, owned, clan, users[0])
         if not any(True for _ in self._planned(relation.name)):
@@ -223,6 +224,9 @@ class _Planner:
                     self._try_parents(relation, owned, clan, user, variant, turn, mine)
                     if not self._has_owned_parents(owned):
                         break
+            for named in parted(relation, owned, user.id, [user.id for user in users]):
+                parents = self._parents(owned, clan, user, seat)
+                self._place(relation, clan, user, turned[0], {**parents, **named})
 
     def _try_parents(
         self,
@@ -240,18 +244,16 @@ class _Planner:
             if self._place(relation, clan, user, variant, parents):
                 return
 
-    def _pairs_users(self, owned: TableOwnership) -> bool:
-        """Say whether rows tie two users for policies to look up (a block, a follow).
-
-        Not everybody may be tied to everybody, or "is not blocked" were never true.
-        """
-        parts = {user.part for user in owned.users}
-        return (
-            len(owned.users) > 1
-            and Part.REFERENCE in parts
-            and not owned.parents
-            and owned.table in self.mined.helper_tables
-        )
+    def _paired(
+        self, relation: Relation, owned: TableOwnership, clan: str, users: list[User]
+    ) -> None:
+        """Tie users to each other, two of them in each state that policies look at."""
+        others = [u.column for u in owned.users if u.part is Part.REFERENCE]
+        by_id = {user.id: user for user in users}
+        variants = self.variants.of(relation)
+        for variant, pair in zip(variants, tied(owned, list(by_id)), strict=False):
+            named: dict[str, str | None] = dict.fromkeys(others, pair[1])
+            self._place(relation, clan, by_id[pair[0]], variant, named)
 
     def _has_owned_parents(self, owned: TableOwnership) -> bool:
         return any(
@@ -265,9 +267,7 @@ class _Planner:
         self, relation: Relation, owned: TableOwnership, clan: str, users: list[User]
     ) -> None:
         variants = self.variants.of(relation)
-        if BARRING_NAME.search(relation.name.name):
-            # Not everybody may be banned, or "is not banned" were never true.
-            users = users[1:][-1:]
+        users = named_members(relation.name, users)
         for user in users:
             for turn in range(self._entities(owned, clan)):
                 parents = self._parents(owned, clan, user, turn)
@@ -353,6 +353,7 @@ class _Planner:
         for parent in owned.parents:
             rows = self._choices(parent, clan)
             agreeing = [r for r in rows if _agrees(r, parent, chosen)] or rows
+            agreeing = self._apart(owned.table, parent, agreeing, chosen)
             if not agreeing:
                 chosen |= self._reserved_key(owned.table, parent, clan)
                 continue
@@ -366,6 +367,23 @@ class _Planner:
                 if column in owned.tenants or column in _keys(owned):
                     chosen.setdefault(column, value)
         return chosen
+
+    def _apart(
+        self,
+        table: Name,
+        parent: Parent,
+        rows: list[Row],
+        chosen: Mapping[str, str | None],
+    ) -> list[Row]:
+        """Leave out rows that a check of ``table`` keeps apart from those chosen."""
+        relation = self.catalog.relations[table]
+        pairs = list(zip(parent.columns, parent.target_columns, strict=True))
+        fitting = [
+            row
+            for row in rows
+            if agree(relation, {**chosen, **{c: row.values.get(t) for c, t in pairs}})
+        ]
+        return fitting or rows
 
     def _reserved_key(
         self, table: Name, parent: Parent, clan: str
@@ -402,10 +420,10 @@ class _Planner:
             chosen = [
                 r for r in rows if (user.id in self.whose.get(r.number, ())) == mine
             ]
-            rows = chosen or rows
+            rows = self.choice.sorted(owned.table, chosen or rows, user.id)
             if rows[0].clan:
                 # From all over the list: neighbours hang on the same row above.
-                place = (turn + user.membership) * _stride(len(rows))
+                place = (turn + user.membership) * stride(len(rows))
                 return rows[place % len(rows)]
         return rows[turn % len(rows)]
 
@@ -451,14 +469,6 @@ class _Planner:
         for name, key in keys:
             self.keys_used[relation.name, name].add(key)
         return True
-
-
-def _stride(count: int) -> int:
-    """Return a step, about a third of ``count``, that reaches every place."""
-    step = max(1, count // 3)
-    while gcd(step, count) > 1:
-        step += 1
-    return step
 
 
 def _agrees(row: Row, parent: Parent, chosen: Mapping[str, str | None]) -> bool:

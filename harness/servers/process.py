@@ -38,6 +38,8 @@ __all__ = ["main"]
 KEEPALIVE_S = 75.0
 LINE_LIMIT_BYTES = 64 * 1024
 BACKLOG = 4096
+# Clients that wait for a stack ask Storage and REST first.
+WARMED = ("storage", "rest", "auth", "realtime")
 STOP_GRACE_S = 0.25  # for answers under way; idle connections wait it out too
 
 
@@ -134,5 +136,5 @@ def _stop_signals(*, exit_with_parent: bool) -> asyncio.Event:
 
 
 def _import_services() -> None:
-    for module, _ in SERVICE_CLASSES.values():
-        importlib.import_module(module)
+    for name in WARMED:
+        importlib.import_module(SERVICE_CLASSES[name][0])

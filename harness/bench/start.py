@@ -2,9 +2,9 @@
 
 A server process of its own is started beside the target's, on the target's PostgreSQL.
 What is timed begins before the process exists.  It ends with the line in which the
-process tells its port, and with the first 200 of ``/storage/v1/status``: by then Storage
-has settled what an earlier server left unfinished.  PostgreSQL's own start is not in it:
-a stack starts both at the same time.
+process tells its port, and with the first 200 of ``/storage/v1/status``: by then
+Storage has settled what an earlier server left unfinished.  PostgreSQL's own start is
+not in it: a stack starts both at the same time.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from harness.db.pipeline import (
 __all__ = ["SharedReads"]
 
 SHARED: Final = 4  # batches a connection is given at once
-BRIEF_S: Final = 0.005  # a batch that took longer runs alone the next time
+BRIEF_S: Final = 0.01  # a batch that took longer runs alone the next time
 KEPT_BRIEF: Final = 2000  # statements that are known to be brief
 
 

@@ -47,7 +47,7 @@ def command(
     chosen = find_suites(suites)
     if listing:
         for suite in chosen:
-            click.echo(f"{suite.name:<12} {suite.title}")
+            click.echo(f"{suite.name:<14} {suite.title}")
         return ExitCode.PASSED
     outcomes = run_async(_measure(config.replace(stack=stack), chosen))
     click.echo(render_json(outcomes) if as_json else render_table(outcomes))

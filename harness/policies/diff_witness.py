@@ -58,7 +58,8 @@ class Contrast:
             return None
         if change.is_new:
             return await self._witness_of_new(change.case)
-        case = replace(change.case, rows=tuple(map(self._common, change.case.rows)))
+        rows = tuple(map(self._common, change.case.rows))
+        case = replace(change.case, rows=(*rows, *self._referred(change.case)))
         sides = (self._head, self._base)
         if change.direction == "narrowed":
             sides = (self._base, self._head)
@@ -67,7 +68,9 @@ class Contrast:
         shrinker = Shrinker(
             prober, self._pair.common, self._pair.ownership, self._population
         )
-        shrunk = await shrinker.shrink(case)
+        shrunk = await shrinker.shrink(_without_copied(case))
+        if not shrunk.reproduced:
+            shrunk = await shrinker.shrink(case)
         return write_witness(shrunk, self._pair.common)
 
     async def _witness_of_new(self, case: Case) -> Witness:
@@ -76,8 +79,30 @@ class Contrast:
         shrinker = Shrinker(self._head, catalog, self._pair.ownership, population)
         return write_witness(await shrinker.shrink(case), catalog)
 
+    def _referred(self, case: Case) -> list[StoredRow]:
+        """Return the rows that the values of the last statement refer to."""
+        last = case.steps[-1]
+        relation = self._pair.common.relations.get(last.target) if last.target else None
+        return [
+            row
+            for key in (relation.foreign_keys if relation else ())
+            for row in self._population.of(key.target)
+            if set(key.columns) <= set(last.values)
+            and [last.values[column] for column in key.columns]
+            == [row.text(column) for column in key.target_columns]
+        ]
+
     def _common(self, row: StoredRow) -> StoredRow:
         """Return ``row`` with the columns that both versions have."""
         relation = self._pair.common.relations[row.table]
         values = {k: v for k, v in row.values.items() if relation.has_column(k)}
         return replace(row, values=values)
+
+
+def _without_copied(case: Case) -> Case:
+    """Leave out the rows of which a row to insert is a copy: they may be in its way."""
+    last = case.steps[-1]
+    if last.action != "insert":
+        return case
+    rows = tuple(row for row in case.rows if row.table != last.target)
+    return replace(case, rows=rows)

@@ -202,7 +202,12 @@ async def private_sharing_is_not_public(trial: Trial) -> Judgement:
 
 
 def _shares(trial: Trial, bucket: Bucket) -> bool:
-    """Say whether a SELECT policy of the bucket looks up who may see a file."""
+    """Say whether a SELECT policy of the bucket looks up who may see a file.
+
+    One that is for private buckets too says who may list them all: that the bucket
+    is public beside them is meant.
+    """
+    private = {other.id for other in trial.catalog.buckets if not other.public}
     for (table, name), reading in trial.mined.policy_readings.items():
         if table != OBJECTS:
             continue
@@ -220,6 +225,7 @@ def _shares(trial: Trial, bucket: Bucket) -> bool:
             isinstance(column, Col) and column.table != OBJECTS
             for column in reading.columns
         )
-        if policy.command in ("SELECT", "ALL") and bucket.id in buckets and looks_up:
+        named = bucket.id in buckets and not buckets & private
+        if policy.command in ("SELECT", "ALL") and named and looks_up:
             return True
     return False

@@ -253,6 +253,11 @@ class Policy:
     using: str
     check: str
 
+    @property
+    def told(self) -> str:
+        """The policy as reports name it: its table and its name."""
+        return f'{self.table} policy "{self.name}"'
+
     def applies_to(self, command: str, role: str) -> bool:
         """Say whether PostgreSQL consults this policy for ``command`` as ``role``."""
         return self.command in (command, "ALL") and (

@@ -383,18 +383,13 @@ def _unreached(
     for refusal in population.refusals:
         kept = [population.owned_by(refusal.row.table, c) for c in (AMBER, BIRCH, "")]
         if not any(kept):
-            reasons[str(refusal.row.table)] = (
-                f"no row could be stored: {refusal.message} [{refusal.sqlstate}]"
-            )
+            reasons[str(refusal.row.table)] = population.why_empty(refusal.row.table)
     for table in sorted(population.world.expected):
         for clan in (AMBER, BIRCH):
             if not population.owned_by(table, clan):
                 reasons.setdefault(str(table), f"no row belongs to clan {clan}")
     for table in empty:
-        planned = population.world.unplanned
-        reasons.setdefault(
-            str(table), next((r for t, r in planned.items() if t == table), "no rows")
-        )
+        reasons.setdefault(str(table), population.why_empty(table))
     return reasons
 
 

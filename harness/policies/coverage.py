@@ -27,6 +27,7 @@ __all__ = [
     "coverage_in_words",
     "every_policy_is_reached",
     "measure_coverage",
+    "unreached_policies",
 ]
 
 Truth = bool | None
@@ -60,11 +61,13 @@ class ExpressionCoverage:
     raised: str = ""
 
 
-async def measure_coverage(trial: Trial) -> list[ExpressionCoverage]:
-    """Return the coverage of every policy expression in a trial's world."""
+async def measure_coverage(
+    trial: Trial, policies: Sequence[Policy] | None = None
+) -> list[ExpressionCoverage]:
+    """Return the coverage of ``policies``, or of all, in a trial's world."""
     measured = [
         _Expression(policy, clause, text)
-        for policy in trial.catalog.policies
+        for policy in (trial.catalog.policies if policies is None else policies)
         for clause, text in (("using", policy.using), ("check", policy.check))
         if text and trial.population.of(policy.table)
     ]
@@ -160,7 +163,7 @@ def coverage_gaps(measured: Sequence[ExpressionCoverage]) -> list[Finding]:
         Finding(
             phase="mutate",
             check="conditions_decide_both_ways",
-            where=f'{expression.policy.table} policy "{expression.policy.name}"',
+            where=expression.policy.told,
             message=f"{expression.clause}: never seen deciding {_missing(condition)}:"
             f" {condition.sql}",
             severity="note",
@@ -189,15 +192,22 @@ def _missing(condition: ConditionCoverage) -> str:
 
 async def every_policy_is_reached(trial: Trial) -> Judgement:
     """Every policy admits somebody to some row of the world, unless it is ``false``."""
-    judgement = Judgement()
-    for coverage in await measure_coverage(trial):
+    unreached = await unreached_policies(trial, trial.catalog.policies)
+    return Judgement(undecided={p.told: reason for p, reason in unreached.items()})
+
+
+async def unreached_policies(
+    trial: Trial, policies: Sequence[Policy]
+) -> dict[Policy, str]:
+    """Return which of ``policies`` admit nobody to any row of the world, and where."""
+    reasons: dict[Policy, str] = {}
+    for coverage in await measure_coverage(trial, policies):
+        policy = coverage.policy
         if coverage.admitted or coverage.raised or coverage.sql == "false":
             continue
-        if coverage.policy.table.schema == "realtime":
+        if policy.table.schema == "realtime":
             continue
-        roles = coverage.policy.roles
-        if roles and not {persona.role for persona in trial.personas} & {*roles}:
+        if policy.roles and not {p.role for p in trial.personas} & {*policy.roles}:
             continue
-        name = f'{coverage.policy.table} policy "{coverage.policy.name}"'
-        judgement.undecided[name] = f"{coverage.clause} admitted nobody: {coverage.sql}"
-    return judgement
+        reasons[policy] = f"{coverage.clause} admitted nobody: {coverage.sql}"
+    return reasons

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from harness.clock import Clock, SystemClock
 from harness.db.address import DatabaseAddress
+from harness.db.catalog import Name, Policy
 from harness.events import (
     CheckFinished,
     CheckStarted,
@@ -25,6 +26,7 @@ from harness.events import (
     Witness,
 )
 from harness.policies.cases import Severity
+from harness.policies.coverage import unreached_policies
 from harness.policies.decisions import Decisions
 from harness.policies.diff_allow import AllowedChange
 from harness.policies.diff_calls import compare_calls
@@ -188,8 +190,9 @@ class _Run:
     async def compare(self, pair: Pair) -> None:
         """Make every comparison and report what differs."""
         self.pair = pair
-        self._tell_undecided("worlds_fit_both_versions", pair.undecided)
         decisions = Decisions()
+        pair.undecided.update(await _unreached(pair, decisions))
+        self._tell_undecided("worlds_fit_both_versions", pair.undecided)
         for name, comparison in COMPARISONS:
             began_s, before = self.at(), _decided(pair)
             self.emit(CheckStarted(at=began_s, phase=PHASE, check=name))
@@ -323,6 +326,26 @@ class _Run:
 MAX_NARROWED_WITNESSES = 5
 MAX_CAUSES = 4
 HINT = "if this is meant, accept it with --write-allow FILE and have FILE reviewed"
+
+
+async def _unreached(pair: Pair, decisions: Decisions) -> dict[str, str]:
+    """Return, by policy, why a change of it cannot be seen in this world.
+
+    That is so where no changed policy for a command admits anybody in either version.
+    """
+    reasons: dict[Policy, str] = {}
+    reached: set[tuple[Name, str]] = set()
+    for side, other in ((pair.base, pair.head), (pair.head, pair.base)):
+        known = {*other.catalog.policies}
+        changed = [p for p in side.catalog.policies if p not in known]
+        found = await unreached_policies(side.trial(pair, decisions), changed)
+        reached |= {(p.table, p.command) for p in changed if p not in found}
+        reasons |= found
+    return {
+        policy.told: reason
+        for policy, reason in reasons.items()
+        if (policy.table, policy.command) not in reached
+    }
 
 
 def _decided(pair: Pair) -> int:

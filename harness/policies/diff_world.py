@@ -42,6 +42,7 @@ from harness.policies.population import (
     read_seeds,
     row_insert,
     store_world,
+    tables_without_rows,
 )
 from harness.policies.probing import Answer, Prober
 from harness.policies.storage_paths import OBJECTS
@@ -298,11 +299,13 @@ def _match(pair: Pair) -> None:
         shared[relation.name] = {k: r for k, r in base.items() if k in head}
         others = {key: base[key] for key in renamed.values()}
         alike[relation.name] = {**shared[relation.name], **others}
-        planned = relation.name.schema != "realtime"
-        if planned and base and not alike[relation.name]:
+        if base and not alike[relation.name] and relation.name.schema != "realtime":
             reason = "no row could be stored in both versions"
             pair.undecided[str(relation.name)] = reason
     pair.rows, pair.alike = shared, alike
+    for table in tables_without_rows(pair.base.population, pair.common):
+        if pair.reach.includes(table.name):
+            pair.undecided[str(table)] = pair.base.population.why_empty(table)
 
 
 def _renamed(

@@ -96,7 +96,7 @@ def _recreated(policy: Policy, changed: Policy, operator: str, means: str) -> Mu
 
 
 def _mutant(policy: Policy, operator: str, sql: str, means: str) -> Mutant:
-    where = f'{policy.table} policy "{policy.name}"'
+    where = policy.told
     return Mutant(operator=operator, where=where, sql=sql, means=means)
 
 

@@ -90,6 +90,13 @@ class Population:
         """Return the rows of ``table`` that belong to ``clan``."""
         return tuple(row for row in self.of(table) if row.clan == clan)
 
+    def why_empty(self, table: Name) -> str:
+        """Return why no row of ``table`` could be stored."""
+        for refusal in self.refusals:
+            if refusal.row.table == table:
+                return f"no row could be stored: {refusal.message} [{refusal.sqlstate}]"
+        return self.world.unplanned.get(table, "no rows")
+
 
 def as_text(value: Any) -> str | None:
     """Return a JSON value of ``to_jsonb`` as text that PostgreSQL reads."""

@@ -57,7 +57,7 @@ async def topics_reach_only_their_own(trial: Trial) -> Judgement:
                             _overheard(persona, policy, command, topic, rows, extension)
                         )
         if not reached:
-            name = f'{policy.table} policy "{policy.name}"'
+            name = policy.told
             judgement.undecided[name] = f"no topic found that it admits: {topics[0][1]}"
     return judgement
 
@@ -259,7 +259,7 @@ def _overheard(
         step, kind = Step(sql=attempt.commands[0]), "succeeds"
     return Violation(
         check="topics_reach_only_their_own",
-        where=f'{policy.table} policy "{policy.name}"',
+        where=policy.told,
         fault=command,
         message=f"{describe(persona)} can {verb} topic {topic}, which is another's",
         case=Case(

@@ -159,7 +159,7 @@ def _foreign_read(
     reason = f"{relation.name} {why}" if why else broken.reason
     return Violation(
         check="others_rows_are_not_read",
-        where=f'{relation.name} policy "{branch.policy.name}"',
+        where=branch.policy.told,
         fault=f"SELECT {_kind(persona)}",
         message=(
             f"{describe(persona)} can read rows of {relation.name}"

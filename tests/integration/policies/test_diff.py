@@ -376,6 +376,43 @@ def test_endless_policy_is_undecided_and_stops_nothing_else(compare: Compare) ->
     )
 
 
+SEALED = """
+create table public.sealed (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null references auth.users (id) on delete cascade,
+  code text not null constraint nothing_fits check (length(code) < length(trim(code)))
+);
+alter table public.sealed enable row level security;
+create policy own on public.sealed for select to authenticated
+  using (owner_id = auth.uid());
+"""
+
+
+def test_table_that_no_row_can_be_stored_in_is_undecided(compare: Compare) -> None:
+    widened = "alter policy own on public.sealed using (true);"
+    compared = compare(widened, base=TEAMS + SEALED)
+    (undecided,) = [e for e in compared.events if isinstance(e, Undecided)]
+    assert undecided.where == "public.sealed"
+    assert "nothing_fits" in undecided.reason
+
+
+def test_change_of_a_condition_that_nobody_meets_is_undecided(compare: Compare) -> None:
+    never = (
+        "create policy never on public.notes for delete to authenticated using ({});"
+    )
+    base = TEAMS + never.format("title < title || '' and author_id = auth.uid()")
+    head = "drop policy never on public.notes;" + never.format("title < title || ''")
+    compared = compare(head, base=base)
+    (undecided,) = [e for e in compared.events if isinstance(e, Undecided)]
+    assert undecided.where == 'public.notes policy "never"'
+    assert "admitted nobody" in undecided.reason
+
+
+def test_empty_table_that_no_difference_reaches_is_left_alone(compare: Compare) -> None:
+    renamed = "alter policy notes_read on public.notes rename to reading;"
+    compare(renamed, base=TEAMS + SEALED).assert_silent()
+
+
 def test_same_schema_twice_needs_no_execution(compare: Compare) -> None:
     compared = compare("comment on table public.notes is 'what a team writes';")
     compared.assert_silent()

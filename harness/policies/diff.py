@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import asyncpg
+
 from harness.clock import Clock, SystemClock
 from harness.db.address import DatabaseAddress
 from harness.db.catalog import Name, Policy
@@ -41,7 +43,7 @@ from harness.policies.diff_new import judge_new_objects
 from harness.policies.diff_rows import compare_rows
 from harness.policies.diff_settings import compare_settings, new_objects
 from harness.policies.diff_witness import Contrast
-from harness.policies.diff_world import Pair, prepare_pair, read_versions
+from harness.policies.diff_world import TIMED_OUT, Pair, prepare_pair, read_versions
 from harness.policies.diff_writes import compare_writes
 from harness.policies.probing import Prober
 from harness.policies.scratch import ScratchFactory, cloned, scratch_prober
@@ -338,9 +340,16 @@ async def _unreached(pair: Pair, decisions: Decisions) -> dict[str, str]:
     for side, other in ((pair.base, pair.head), (pair.head, pair.base)):
         known = {*other.catalog.policies}
         changed = [p for p in side.catalog.policies if p not in known]
-        found = await unreached_policies(side.trial(pair, decisions), changed)
-        reached |= {(p.table, p.command) for p in changed if p not in found}
-        reasons |= found
+        trial = side.trial(pair, decisions)
+        for table in dict.fromkeys(policy.table for policy in changed):
+            policies = [p for p in changed if p.table == table]
+            try:
+                found = await unreached_policies(trial, policies)
+            except asyncpg.QueryCanceledError:
+                pair.undecided[str(table)] = TIMED_OUT
+                continue
+            reached |= {(p.table, p.command) for p in policies if p not in found}
+            reasons |= found
     return {
         policy.told: reason
         for policy, reason in reasons.items()

@@ -1,14 +1,15 @@
 """Which new rows to try: copies of stored rows of every owner under fresh keys.
 
-They are inserted as they are, with the caller named as the owner, with columns that one
-version alone grants, with the fewest columns where defaults or triggers fill in the
-rest, and over the rows that they copy (ON CONFLICT).
+They are inserted as they are, with the caller named as the owner, with one parent of
+another's row, with columns that one version alone grants, with the fewest columns where
+defaults or triggers fill in the rest, and over the rows that they copy (ON CONFLICT).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from harness.db.catalog import Column, Relation, quote_identifier
 from harness.policies.diff_world import Pair
@@ -26,6 +27,7 @@ Values = dict[str, str | None]
 MAX_INSERTED = 16
 MAX_UPSERTED = 4
 MAX_PARTIAL = 2
+MAX_MIXED = 8
 ASIDE_BEGINS = "set local session_replication_role = replica"
 ASIDE_ENDS = "set local session_replication_role = origin"
 
@@ -36,8 +38,9 @@ def new_rows(
     """Yield INSERTs of one persona into one table."""
     stored = list(pair.rows.get(relation.name, {}).values())
     partly = _granted_by_one(pair, persona, relation)
-    for number, row in enumerate(spread(stored, MAX_INSERTED)):
-        planner = _Planner(pair, trial, persona, relation, row)
+    rows = spread(stored, MAX_INSERTED)
+    planners = [_Planner(pair, trial, persona, relation, row) for row in rows]
+    for number, planner in enumerate(planners):
         copy = planner.copy()
         own = planner.owned_by_caller(copy)
         yield planner.insert(copy)
@@ -45,6 +48,8 @@ def new_rows(
             yield planner.insert(own, "named as the owner")
         if number < MAX_PARTIAL:
             yield from planner.partial(own, partly)
+    mixed = chain.from_iterable(planner.mixed(rows) for planner in planners)
+    yield from islice(mixed, MAX_MIXED)
     if relation.name == OBJECTS and stored:
         yield from _Planner(pair, trial, persona, relation, stored[0]).uploads()
     for row in spread(stored, MAX_UPSERTED):
@@ -107,6 +112,18 @@ class _Planner:
             if user.part is not Part.REFERENCE and user.column in own:
                 own[user.column] = self.persona.sub
         return own
+
+    def mixed(self, rows: Sequence[StoredRow]) -> Iterator[Write]:
+        """Hang the row on what belongs together and, in one place, on another's."""
+        own = self.owned_by_caller(self.copy())
+        parents = self.owned.parents if len(self.owned.parents) > 1 else ()
+        strangers = [row for row in rows if row.clan != self.row.clan]
+        for parent in parents:
+            for stranger in strangers[:1]:
+                swapped = {name: stranger.text(name) for name in parent.columns}
+                if swapped.keys() <= own.keys():
+                    told = f"with {', '.join(parent.columns)} of another's"
+                    yield self.insert({**own, **swapped}, told)
 
     def partial(
         self, values: Values, partly: Sequence[tuple[Column, str | None]]

@@ -51,8 +51,17 @@ from harness.policies.values import Values
 from harness.policies.variants import solve_variants
 from harness.policies.worlds import USERS, Row, World, insertion_order, plan_world
 
-__all__ = ["Pair", "Side", "Versions", "key_of", "prepare_pair", "read_versions"]
+__all__ = [
+    "TIMED_OUT",
+    "Pair",
+    "Side",
+    "Versions",
+    "key_of",
+    "prepare_pair",
+    "read_versions",
+]
 
+TIMED_OUT = "a statement ran into the time limit"
 WITHOUT_TRIGGERS = "set local session_replication_role = replica"
 
 
@@ -123,7 +132,7 @@ class Pair:
         """Say whether an answer ran into the time limit, and note it for ``where``."""
         found = any(answer is not None and answer.timed_out for answer in answers)
         if found:
-            self.undecided[where] = "a statement ran into the time limit"
+            self.undecided[where] = TIMED_OUT
         return found
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.db.catalog import Name, Relation
+from harness.db.catalog import Column, Name, Relation
 from harness.policies.clan_claims import PlannedRow
 from harness.policies.comparisons import Col
 from harness.policies.kept_apart import agree
@@ -19,6 +19,7 @@ from harness.policies.variants import Variants
 __all__ = ["RowFiller", "is_granted_by_row"]
 
 RowValues = Mapping[str, str | None]
+RowKey = tuple[str | None, ...]
 
 
 @dataclass
@@ -34,6 +35,8 @@ class RowFiller:
     by_table: Mapping[Name, Sequence[PlannedRow]]
     tenant_values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     pooled: dict[tuple[Name, str], int] = field(default_factory=dict)
+    numbers: dict[tuple[Name, str], list[str | None]] = field(default_factory=dict)
+    numbered: dict[tuple[Name, RowKey], int] = field(default_factory=dict)
 
     def row(
         self,
@@ -60,8 +63,10 @@ class RowFiller:
                 values[name] = parents[name]
             elif name in owned.tenants or self._is_tenant_key(relation, clan, name):
                 values[name] = self._tenant(clan, relation, name)
+            elif _begins_anew(relation, column):
+                values[name] = self._numbered(relation, column, parents)
             elif (
-                column.name in relation.primary_key
+                name in relation.primary_key
                 or column.identity
                 or not column.default
                 or (column.base_type in ("json", "jsonb") and not self._is_read(col))
@@ -70,6 +75,28 @@ class RowFiller:
         self._attributes(relation, user, values)
         self._differ(relation, values)
         return values
+
+    def _numbered(
+        self,
+        relation: Relation,
+        column: Column,
+        parents: Mapping[str, str | None],
+    ) -> str | None:
+        """Return the next value of a key's part; they begin anew in every parent.
+
+        A policy that forgot the other part of the key then meets rows of others.
+        """
+        rest = tuple(
+            parents.get(name) for name in relation.primary_key if name != column.name
+        )
+        if None in rest:
+            return self.values.fresh(relation, column)
+        drawn = self.numbers.setdefault((relation.name, column.name), [])
+        place = self.numbered.get((relation.name, rest), 0)
+        self.numbered[relation.name, rest] = place + 1
+        if place == len(drawn):
+            drawn.append(self.values.fresh(relation, column))
+        return drawn[place]
 
     def _is_read(self, column: Col) -> bool:
         """Say whether policies, checks or helpers look into a document."""
@@ -153,6 +180,21 @@ def is_granted_by_row(relation: Relation, attribute: Attribute) -> bool:
     return attribute.is_row or any(
         {attribute.user_column, attribute.column} == set(key.columns)
         for key in relation.unique_keys
+    )
+
+
+def _begins_anew(relation: Relation, column: Column) -> bool:
+    """Say whether ``column`` is the part of a key that people number or name."""
+    whole = relation.primary_key
+    return (
+        len(whole) > 1
+        and column.name in whole
+        and not (column.identity or column.default or column.base_type == "uuid")
+        and all(
+            set(whole) <= set(key.columns)
+            for key in relation.unique_keys
+            if column.name in key.columns
+        )
     )
 
 

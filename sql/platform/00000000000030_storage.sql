@@ -315,7 +315,7 @@ declare
 begin
   if after <> '' then
     -- A folder is listed without its delimiter, so a cursor may name one that way.
-    if not exists (
+    if position(delimiter_param in substr(after, length(prefix) + 1)) = 0 and not exists (
       select from storage.objects o where o.bucket_id = _bucket_id and o.name = after
     ) and exists (
       select from storage.objects o where o.bucket_id = _bucket_id

@@ -204,14 +204,14 @@ def _page(
         if with_delimiter:
             entry["key"] = row["key"]
         if row["id"] is None:
-            entry["name"] = _with_slash(row["name"])
+            entry["name"] = _folder_name(row["name"])
             folders.append(entry)
         else:
             objects.append(entry)
     page: dict[str, Any] = {"hasNext": len(rows) > limit}
     if page["hasNext"]:
         last = shown[-1]
-        name = last["name"] if last["id"] else _with_slash(last["name"])
+        name = last["name"] if last["id"] else _folder_name(last["name"])
         after = "" if cursor.column == "name" else iso(last[cursor.column]) or ""
         page["nextCursor"] = Cursor(name, cursor.order, cursor.column, after).encode()
         page["nextCursorKey"] = last["key"] if with_delimiter else name
@@ -231,5 +231,6 @@ def _entry(row: asyncpg.Record) -> dict[str, Any]:
     }
 
 
-def _with_slash(name: str) -> str:
-    return name if name.endswith("/") else f"{name}/"
+def _folder_name(name: str) -> str:
+    # Rows name a folder without its delimiter, also one whose last segment is empty.
+    return f"{name}/"

@@ -2,78 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from harness.db.address import DatabaseAddress
-from harness.db.schema_files import read_schema
-from harness.events import Event, Finding, Undecided
-from harness.policies.diff import DiffSummary, diff_schemas
-from harness.policies.diff_allow import AllowedChange, read_allowed, write_allowed
-
-TEAMS = """
-create table public.teams (
-  id uuid primary key default gen_random_uuid(),
-  name text not null
-);
-create table public.team_members (
-  team_id uuid not null references public.teams (id) on delete cascade,
-  user_id uuid not null references auth.users (id) on delete cascade,
-  role text not null default 'member' check (role in ('admin', 'member')),
-  primary key (team_id, user_id)
-);
-create table public.notes (
-  id uuid primary key default gen_random_uuid(),
-  team_id uuid not null references public.teams (id) on delete cascade,
-  author_id uuid not null references auth.users (id) on delete cascade,
-  title text not null,
-  secret text,
-  status text not null default 'draft' check (status in ('draft', 'published'))
-);
-
-create function public.is_member(wanted uuid) returns boolean
-language sql stable security definer set search_path = '' as $$
-  select exists (select from public.team_members m
-    where m.team_id = wanted and m.user_id = auth.uid())
-$$;
-create function public.rename_note(note uuid, new_title text) returns void
-language plpgsql security definer set search_path = '' as $$
-begin
-  update public.notes set title = new_title
-  where id = note and author_id = auth.uid();
-end $$;
-
-alter table public.teams enable row level security;
-alter table public.team_members enable row level security;
-alter table public.notes enable row level security;
-
-create policy teams_read on public.teams for select to authenticated
-  using (public.is_member(id));
-create policy members_read on public.team_members for select to authenticated
-  using (public.is_member(team_id));
-create policy notes_read on public.notes for select to authenticated
-  using (author_id = auth.uid() or status = 'published' and public.is_member(team_id));
-create policy notes_write on public.notes for all to authenticated
-  using (author_id = auth.uid())
-  with check (author_id = auth.uid() and public.is_member(team_id));
-
-insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
-values ('papers', 'papers', false, 1000, array['image/png']);
-create policy papers_own on storage.objects for all to authenticated
-  using (bucket_id = 'papers'
-    and (storage.foldername(name))[1] = auth.uid()::text)
-  with check (bucket_id = 'papers'
-    and (storage.foldername(name))[1] = auth.uid()::text);
-
-create policy topics on realtime.messages for select to authenticated
-  using (split_part(realtime.topic(), ':', 1) = 'team'
-    and split_part(realtime.topic(), ':', 2) in (
-      select m.team_id::text from public.team_members m where m.user_id = auth.uid()));
-"""
+from harness.events import Finding, Undecided
+from harness.policies.diff_allow import read_allowed, write_allowed
+from tests.integration.policies.comparing import TEAMS, Compare
 
 READ = "alter policy notes_read on public.notes using"
 OWN = "author_id = auth.uid()"
@@ -212,70 +147,6 @@ CHANGES = {
 }
 
 
-@dataclass
-class Compared:
-    """What a comparison came to."""
-
-    summary: DiffSummary
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def changes(self) -> set[tuple[str, str, str]]:
-        """Object, command and direction of every change."""
-        return {(g.object, g.command, g.direction) for g in self.summary.groups}
-
-    @property
-    def findings(self) -> list[Finding]:
-        """What fails the comparison."""
-        found = [e for e in self.events if isinstance(e, Finding)]
-        return [finding for finding in found if finding.severity != "note"]
-
-    def assert_silent(self) -> None:
-        """Fail with every change and everything undecided."""
-        told = [e.message for e in self.events if isinstance(e, Finding)]
-        told = [text for text in told if not text.startswith("new columns")]
-        told += [e.reason for e in self.events if isinstance(e, Undecided)]
-        assert not told, "\n".join(told)
-
-
-Compare = Callable[..., Compared]
-
-
-@pytest.fixture
-def compare(clone_of: Callable[..., DatabaseAddress], tmp_path: Path) -> Compare:
-    """Compare the teams schema with itself and ``sql`` after it."""
-
-    def compare(
-        sql: str,
-        *,
-        base: str = TEAMS,
-        seed: int = 1,
-        allowed: tuple[AllowedChange, ...] = (),
-        everything: bool = False,
-        statement_timeout_ms: int = 5_000,
-    ) -> Compared:
-        databases = []
-        for name, text in (("base", base), ("head", base + sql)):
-            folder = tmp_path / name
-            folder.mkdir(exist_ok=True)
-            (folder / "20260101000000_schema.sql").write_text(text)
-            databases.append(clone_of(read_schema(folder)))
-        events: list[Event] = []
-        summary = asyncio.run(
-            diff_schemas(
-                *databases,
-                seed=seed,
-                allowed=allowed,
-                everything=everything,
-                statement_timeout_ms=statement_timeout_ms,
-                emit=events.append,
-            )
-        )
-        return Compared(summary, events)
-
-    return compare
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REFACTORS)
 def test_refactor_that_changes_nothing_is_silent(compare: Compare, name: str) -> None:
@@ -374,43 +245,6 @@ def test_endless_policy_is_undecided_and_stops_nothing_else(compare: Compare) ->
     assert compared.summary.undecided == len(
         [e for e in compared.events if isinstance(e, Undecided)]
     )
-
-
-SEALED = """
-create table public.sealed (
-  id uuid primary key default gen_random_uuid(),
-  owner_id uuid not null references auth.users (id) on delete cascade,
-  code text not null constraint nothing_fits check (length(code) < length(trim(code)))
-);
-alter table public.sealed enable row level security;
-create policy own on public.sealed for select to authenticated
-  using (owner_id = auth.uid());
-"""
-
-
-def test_table_that_no_row_can_be_stored_in_is_undecided(compare: Compare) -> None:
-    widened = "alter policy own on public.sealed using (true);"
-    compared = compare(widened, base=TEAMS + SEALED)
-    (undecided,) = [e for e in compared.events if isinstance(e, Undecided)]
-    assert undecided.where == "public.sealed"
-    assert "nothing_fits" in undecided.reason
-
-
-def test_change_of_a_condition_that_nobody_meets_is_undecided(compare: Compare) -> None:
-    never = (
-        "create policy never on public.notes for delete to authenticated using ({});"
-    )
-    base = TEAMS + never.format("title < title || '' and author_id = auth.uid()")
-    head = "drop policy never on public.notes;" + never.format("title < title || ''")
-    compared = compare(head, base=base)
-    (undecided,) = [e for e in compared.events if isinstance(e, Undecided)]
-    assert undecided.where == 'public.notes policy "never"'
-    assert "admitted nobody" in undecided.reason
-
-
-def test_empty_table_that_no_difference_reaches_is_left_alone(compare: Compare) -> None:
-    renamed = "alter policy notes_read on public.notes rename to reading;"
-    compare(renamed, base=TEAMS + SEALED).assert_silent()
 
 
 def test_same_schema_twice_needs_no_execution(compare: Compare) -> None:

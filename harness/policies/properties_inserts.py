@@ -66,7 +66,7 @@ async def _is_planted(
     if relation.name == OBJECTS:
         return True
     if candidate.kind == "forged":
-        return not _manages(trial, persona, relation)
+        return not _manages(trial, persona, relation, candidate)
     asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
     if candidate.kind == "planted" and asked:
         return True
@@ -80,11 +80,15 @@ async def _is_planted(
     return await concerns_others(trial, persona, relation, candidate.values, hidden)
 
 
-def _manages(trial: Trial, persona: Persona, relation: Relation) -> bool:
-    """Say whether the persona may change rows of others on its side, as a manager."""
-    owners = trial.ownership.of(relation.name).owners
+def _manages(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> bool:
+    """Say whether the persona may change rows of others beside the new one."""
+    owned = trial.ownership.of(relation.name)
+    places = [column for parent in owned.parents for column in parent.columns]
     return any(
-        persona.sub not in {row.text(column) for column in owners}
+        persona.sub not in {row.text(column) for column in owned.owners}
+        and all(row.text(c) == candidate.values.get(c) for c in places)
         and trial.decisions.may(persona, "UPDATE", row)
         for row in trial.population.owned_by(relation.name, persona.clan or "?")
     )

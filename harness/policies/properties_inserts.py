@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from harness.db.catalog import Relation
 from harness.policies.candidates import (
@@ -13,6 +14,7 @@ from harness.policies.cases import Case, Expectation, Severity, Violation
 from harness.policies.inserting import insert_all, inserting, needed_rows
 from harness.policies.ownership import Parent
 from harness.policies.personas import Persona
+from harness.policies.population import StoredRow
 from harness.policies.probing import Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.sights import (
@@ -85,12 +87,19 @@ def _manages(
 ) -> bool:
     """Say whether the persona may change rows of others beside the new one."""
     owned = trial.ownership.of(relation.name)
-    places = [column for parent in owned.parents for column in parent.columns]
     return any(
         persona.sub not in {row.text(column) for column in owned.owners}
-        and all(row.text(c) == candidate.values.get(c) for c in places)
         and trial.decisions.may(persona, "UPDATE", row)
+        and _is_beside(row, candidate, owned.parents)
         for row in trial.population.owned_by(relation.name, persona.clan or "?")
+    )
+
+
+def _is_beside(row: StoredRow, candidate: Candidate, parents: Sequence[Parent]) -> bool:
+    """Say whether both rows hang on one parent, where rows of the table have any."""
+    return not parents or any(
+        all(row.text(c) == candidate.values.get(c) for c in parent.columns)
+        for parent in parents
     )
 
 

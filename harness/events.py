@@ -241,7 +241,9 @@ class LatencySummary:
 class LoadStepFinished(Event):
     """One step of a load profile; counts are deliveries, rates are per second.
 
-    ``histogram`` is the base64 HdrHistogram V2 encoding (microseconds).
+    ``histogram`` is the base64 HdrHistogram V2 encoding (microseconds). ``timeline``
+    has slices: the seconds since the step began at which a slice ended, what arrived
+    in it, and its 99th percentile in milliseconds.
     """
 
     profile: str

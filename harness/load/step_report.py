@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from harness.events import LatencySummary, LoadStepFinished
 from harness.load.histogram import LatencyHistogram
 
 __all__ = ["PoolProgress", "StepReport", "merge_reports"]
+
+NO_SLICE = (0.0, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +109,12 @@ def merge_reports(reports: Sequence[StepReport], *, profile: str) -> StepReport:
 def _merge_timelines(
     timelines: Sequence[tuple[tuple[float, int, float], ...]],
 ) -> tuple[tuple[float, int, float], ...]:
-    # Workers tick at the same rate; the slices of the shortest are there for all.
+    # Workers tick at the same rate; one may have drained a slice longer than another.
     return tuple(
         (
-            points[0][0],
+            max(at_s for at_s, _, _ in points),
             sum(count for _, count, _ in points),
             max(p99_ms for _, _, p99_ms in points),
         )
-        for points in zip(*timelines, strict=False)
+        for points in zip_longest(*timelines, fillvalue=NO_SLICE)
     )

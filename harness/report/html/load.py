@@ -19,6 +19,8 @@ MAX_CURVES = len(KINDS)
 PERCENTILES = (50, 90, 99, 99.9, 99.99)
 CURVE_POINTS = 120
 US = 1e6
+# A step ends within a slice; what came in less time than this is no rate.
+SHORTEST_SLICE_S = 0.05
 ANOMALIES = (
     ("lost", "lost"),
     ("duplicate", "duplicate"),
@@ -108,8 +110,12 @@ def _timelines(step: LoadStepFinished) -> list[Html]:
     if len(step.timeline) < 2:
         return []
     times = [at for at, _, _ in step.timeline]
-    width_s = min(b - a for a, b in pairwise(times)) or 1.0
-    rates = [(at, count / width_s) for at, count, _ in step.timeline]
+    widths_s = [b - a for a, b in pairwise((0.0, *times))]
+    rates = [
+        (at, count / width_s)
+        for (at, count, _), width_s in zip(step.timeline, widths_s, strict=True)
+        if width_s >= SHORTEST_SLICE_S
+    ]
     slow = [(at, p99) for at, _, p99 in step.timeline]
     x = Axis("seconds", times[0], times[-1], _seconds(times[0], times[-1]))
     rate_ticks = nice_ticks(max(rate for _, rate in rates), _short)

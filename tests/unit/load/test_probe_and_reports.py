@@ -107,6 +107,12 @@ def test_merged_reports_add_counts_and_take_one_reading_of_the_server() -> None:
     assert merged.timeline == ((0.25, 8, 3.0), (0.5, 0, 0.0))
 
 
+def test_merged_time_lines_keep_what_arrived_after_the_shortest_had_ended() -> None:
+    longer = report(timeline=((0.25, 2, 1.0), (0.51, 1, 2.0), (0.76, 1, 9.0)))
+    merged = merge_reports([report(), longer], profile="both").finished
+    assert merged.timeline == ((0.25, 6, 3.0), (0.51, 1, 2.0), (0.76, 1, 9.0))
+
+
 def test_a_clean_step_gives_no_finding() -> None:
     assert list(judge(report(), phase="load", seed=1)) == []
 

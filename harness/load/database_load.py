@@ -33,7 +33,11 @@ EVENT = "load"
 
 
 class ChangesLoad:
-    """Rows of many owners in one published table; each member sees its own only."""
+    """Rows of many owners in one published table; each member sees its own only.
+
+    With leavers in the profile the policy also asks for a row in a table of rights;
+    halfway through a step theirs are deleted, and their rows go on being written.
+    """
 
     def __init__(
         self, profile: LoadProfile, target: Target, *, name: str, seed: int
@@ -41,6 +45,7 @@ class ChangesLoad:
         self._profile = profile
         self._address = _address(target, profile)
         self._table = f"load_{name.replace('-', '_')}"
+        self._rights = f"{self._table}_rights"
         self._owners = [
             uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}:{name}:{i}")
             for i in range(profile.subscribers)
@@ -59,6 +64,22 @@ class ChangesLoad:
     async def prepare(self) -> None:
         """Create the table, its owner policy, and publish it."""
         table = self._table
+        owns = "owner = (select auth.uid())"
+        if self._profile.leavers:
+            owns += (
+                f" and exists (select from public.{self._rights} r"
+                " where r.owner = (select auth.uid()))"
+            )
+            await _execute_once(
+                self._address,
+                f"""
+                create table public.{self._rights} (owner uuid primary key);
+                alter table public.{self._rights} enable row level security;
+                create policy owner_reads_own on public.{self._rights}
+                  for select to authenticated using (owner = (select auth.uid()));
+                grant select on public.{self._rights} to authenticated;
+                """,
+            )
         await _execute_once(
             self._address,
             f"""
@@ -69,7 +90,7 @@ class ChangesLoad:
             );
             alter table public.{table} enable row level security;
             create policy owner_reads_own on public.{table}
-              for select to authenticated using (owner = (select auth.uid()));
+              for select to authenticated using ({owns});
             grant select on public.{table} to authenticated;
             alter publication supabase_realtime add table public.{table};
             """,
@@ -90,6 +111,8 @@ class ChangesLoad:
     ) -> None:
         """Insert a row for one owner after the other, each when it is due."""
         writers = len(self._writers)
+        if self._profile.leavers:
+            await self._give_rights(self._writers[0])
         async with asyncio.TaskGroup() as group:
             for w, connection in enumerate(self._writers):
                 mine = [
@@ -105,10 +128,11 @@ class ChangesLoad:
         """Nothing idles: the writers are database connections."""
 
     async def close(self) -> None:
-        """Close the writers and drop the table."""
+        """Close the writers and drop the tables."""
         for connection in self._writers:
             await connection.close()
-        await _execute_once(self._address, f"drop table if exists public.{self._table}")
+        tables = f"public.{self._table}, public.{self._rights}"
+        await _execute_once(self._address, f"drop table if exists {tables}")
 
     async def _write(
         self,
@@ -124,8 +148,14 @@ class ChangesLoad:
         )
         size = self._profile.rows_per_write
         lags_us: list[int] = []
+        leavers = sorted({o for _, o in rows if o < self._profile.leavers})
         async with PreciseTimer() as timer:
             for first in range(0, len(rows), size):
+                if leavers and first >= len(rows) // 2:
+                    await self._end_rights(connection, leavers)
+                    for owner in leavers:
+                        outgoing.end(self.stream_of(step, owner))
+                    leavers = []
                 batch = rows[first : first + size]
                 # A transaction is due with its last row.
                 intended_ns = start_ns + round(batch[-1][0] * 1e9)
@@ -138,6 +168,24 @@ class ChangesLoad:
                 owners = [self._owners[owner] for _, owner in batch]
                 await statement.fetch(owners, probes)
         outgoing.lag.record_many_us(lags_us)
+
+    async def _give_rights(
+        self, connection: asyncpg.Connection[asyncpg.Record]
+    ) -> None:
+        await connection.execute(
+            f"insert into public.{self._rights} select unnest($1::uuid[])"
+            " on conflict do nothing",
+            self._owners,
+        )
+
+    async def _end_rights(
+        self, connection: asyncpg.Connection[asyncpg.Record], owners: Sequence[int]
+    ) -> None:
+        """Delete the rights of ``owners``; what is written later is not for them."""
+        await connection.execute(
+            f"delete from public.{self._rights} where owner = any($1::uuid[])",
+            [self._owners[owner] for owner in owners],
+        )
 
     def _probe(
         self, step: int, owner: int, intended_ns: int, outgoing: Outgoing

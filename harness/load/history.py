@@ -141,11 +141,19 @@ def count_anomalies(anomalies: Iterable[Anomaly]) -> dict[AnomalyKind, int]:
 class SequenceCheck:
     """Judges the numbers of one stream as one subscriber gets them.
 
-    ``duplicate`` and ``reordered`` count while it runs; ``lost`` and ``phantom`` are
-    known once :meth:`finish` was told how many messages there were.
+    ``duplicate`` and ``reordered`` count while it runs; ``lost``, ``phantom`` and
+    ``stale`` are known once :meth:`finish` was told how many messages there were.
     """
 
-    __slots__ = ("_missing", "_next", "delivered", "duplicate", "phantom", "reordered")
+    __slots__ = (
+        "_missing",
+        "_next",
+        "delivered",
+        "duplicate",
+        "phantom",
+        "reordered",
+        "stale",
+    )
 
     def __init__(self) -> None:
         self._next = 0
@@ -154,6 +162,7 @@ class SequenceCheck:
         self.duplicate = 0
         self.reordered = 0
         self.phantom = 0
+        self.stale = 0
 
     def accept(self, sequence: int) -> None:
         """Take the number of the next message that arrived."""
@@ -163,20 +172,38 @@ class SequenceCheck:
         else:
             self._accept_out_of_turn(sequence)
 
-    def finish(self, count: int) -> int:
-        """Return how many of ``count`` messages were lost."""
-        if self._next > count:
-            beyond = range(count, self._next)
-            arrived = sum(number not in self._missing for number in beyond)
-            self.phantom += arrived
-            self.delivered -= arrived
-            self._missing.difference_update(beyond)
-            self._next = count
-        return len(self._missing) + count - self._next
+    def has_all(self, count: int) -> bool:
+        """Say whether the first ``count`` messages have arrived."""
+        return self._next >= count and not self._missing
+
+    def finish(self, count: int, *, ended_at: int | None = None) -> int:
+        """Return how many of ``count`` messages were lost.
+
+        ``ended_at`` is the number of the first message that was sent after the right
+        to the stream had ended.  Who still gets it has a stale right; and as messages
+        on their way may be withheld by then, only gaps before the last that arrived
+        are losses.
+        """
+        self.phantom += self._take_back(count)
+        if ended_at is None:
+            return len(self._missing) + count - self._next
+        self.stale += self._take_back(ended_at)
+        return len(self._missing)
 
     def first_missing(self) -> int:
         """Return the lowest number that has not arrived."""
         return min(self._missing, default=self._next)
+
+    def _take_back(self, first: int) -> int:
+        """Count none of the messages from ``first`` on; returns how many came."""
+        if self._next <= first:
+            return 0
+        beyond = range(first, self._next)
+        arrived = sum(number not in self._missing for number in beyond)
+        self.delivered -= arrived
+        self._missing.difference_update(beyond)
+        self._next = first
+        return arrived
 
     def _accept_out_of_turn(self, sequence: int) -> None:
         if sequence < 0 or sequence - self._next > MAX_GAP:

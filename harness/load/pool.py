@@ -201,7 +201,7 @@ class LoadPool:
         try:
             await self._workload.send(number, due_s, start_ns, outgoing)
             sending_s = (time.monotonic_ns() - start_ns) / 1e9
-            await self._drain(number, outgoing)
+            await self._drain(outgoing)
         finally:
             ticker.cancel()
             with suppress(asyncio.CancelledError):
@@ -216,16 +216,13 @@ class LoadPool:
             subscriber.stream = self._workload.stream_of(number, index)
             subscriber.check = SequenceCheck()
 
-    async def _drain(self, number: int, outgoing: Outgoing) -> None:
-        expected = self._expected(number, outgoing)
+    async def _drain(self, outgoing: Outgoing) -> None:
+        entitled = [s for s in self._subscribers if s.stream not in outgoing.ended_at]
         deadline_s = time.monotonic() + self.profile.drain_s
         while time.monotonic() < deadline_s:
-            if sum(s.check.delivered for s in self._subscribers) >= expected:
+            if all(s.check.has_all(outgoing.sent.get(s.stream, 0)) for s in entitled):
                 return
             await asyncio.sleep(DRAIN_CHECK_S)
-
-    def _expected(self, number: int, outgoing: Outgoing) -> int:
-        return sum(outgoing.sent.get(s.stream, 0) for s in self._subscribers)
 
     async def _tick(self, number: int, step: Step, recorder: StepRecorder) -> None:
         while True:
@@ -261,8 +258,13 @@ class LoadPool:
         use = self._meter.read()
         checks = [s.check for s in self._subscribers]
         lost = [
-            s.check.finish(outgoing.sent.get(s.stream, 0)) for s in self._subscribers
+            s.check.finish(
+                outgoing.sent.get(s.stream, 0),
+                ended_at=outgoing.ended_at.get(s.stream),
+            )
+            for s in self._subscribers
         ]
+        delivered = sum(check.delivered for check in checks)
         finished = LoadStepFinished(
             profile=self.profile.name,
             step=number,
@@ -270,13 +272,13 @@ class LoadPool:
             offered_per_s=self.profile.deliveries_per_s(step),
             duration_s=max(step.duration_s, sending_s),
             sent=outgoing.total,
-            expected=self._expected(number, outgoing),
-            delivered=sum(check.delivered for check in checks),
+            expected=delivered + sum(lost),
+            delivered=delivered,
             lost=sum(lost),
             duplicate=sum(check.duplicate for check in checks),
             reordered=sum(check.reordered for check in checks),
             wrong_recipient=self._tally.wrong + sum(check.phantom for check in checks),
-            stale=0,
+            stale=sum(check.stale for check in checks),
             latency=recorder.histogram.summary(),
             server_cpu_s=use.server_s,
             generator_cpu_s=use.generator_s,

@@ -30,8 +30,10 @@ class LoadProfile:
     ``changes`` (rows are inserted, the owner policy lets each subscriber see its own)
     or ``database_broadcast`` (``realtime.send`` in SQL, every member gets it).
     ``topics`` share the subscribers evenly (broadcast kinds); ``rows_per_write`` rows
-    go into one transaction (changes).  ``drain_s`` is how long the last message may
-    take before it counts as lost, ``clients_per_s`` how fast clients are let in.
+    go into one transaction (changes).  ``leavers`` subscribers lose their right halfway
+    through each step, while their rows go on (changes).  ``drain_s`` is how long the
+    last message may take before it counts as lost, ``clients_per_s`` how fast clients
+    are let in.
     """
 
     name: str
@@ -43,6 +45,7 @@ class LoadProfile:
     topics: int = 1
     payload_bytes: int = 128
     rows_per_write: int = 1
+    leavers: int = 0
     private: bool = False
     warmup_s: float = 0.5
     drain_s: float = 5.0
@@ -56,6 +59,10 @@ class LoadProfile:
             raise UsageError(f"profile {self.name}: more topics than subscribers")
         if self.payload_bytes < PAYLOAD_MIN_BYTES:
             raise UsageError(f"profile {self.name}: payload under {PAYLOAD_MIN_BYTES}")
+        if self.leavers and self.kind != "changes":
+            raise UsageError(f"profile {self.name}: only readers of changes can leave")
+        if self.leavers > self.subscribers:
+            raise UsageError(f"profile {self.name}: more leavers than subscribers")
 
     def to_record(self) -> dict[str, Any]:
         """Return the profile as plain data for another process."""
@@ -126,6 +133,16 @@ PROFILES: Mapping[str, LoadProfile] = {
             drain_s=10.0,
         ),
         LoadProfile(
+            name="leavers-100",
+            title="inserts for 100 subscribers, of whom 25 lose their right halfway",
+            kind="changes",
+            subscribers=100,
+            leavers=25,
+            steps=(Step(1000, 8),),
+            arrival="poisson",
+            drain_s=10.0,
+        ),
+        LoadProfile(
             name="fanout-200",
             title="one topic with 200 subscribers, from half load up to the knee",
             kind="broadcast",
@@ -191,7 +208,10 @@ def shard(profile: LoadProfile, index: int, count: int) -> LoadProfile:
     steps = tuple(
         replace(step, rate_per_s=step.rate_per_s * factor) for step in profile.steps
     )
-    return replace(profile, subscribers=mine, topics=topics, steps=steps)
+    leavers = profile.leavers * mine // profile.subscribers
+    return replace(
+        profile, subscribers=mine, topics=topics, leavers=leavers, steps=steps
+    )
 
 
 def _all_names() -> str:

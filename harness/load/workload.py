@@ -26,9 +26,14 @@ class Member:
 
 @dataclass(slots=True)
 class Outgoing:
-    """What a step sent: messages by stream, and how late the generator was."""
+    """What a step sent: messages by stream, and how late the generator was.
+
+    ``ended_at`` has the streams whose subscriber lost the right to them, with the
+    number of the first message that was sent afterwards.
+    """
 
     sent: dict[int, int] = field(default_factory=dict)
+    ended_at: dict[int, int] = field(default_factory=dict)
     lag: LatencyHistogram = field(default_factory=LatencyHistogram)
 
     def next_number(self, stream: int) -> int:
@@ -36,6 +41,10 @@ class Outgoing:
         number = self.sent.get(stream, 0)
         self.sent[stream] = number + 1
         return number
+
+    def end(self, stream: int) -> None:
+        """Note that nobody has a right to what ``stream`` carries from now on."""
+        self.ended_at[stream] = self.sent.get(stream, 0)
 
     @property
     def total(self) -> int:

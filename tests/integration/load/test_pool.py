@@ -10,8 +10,10 @@ import pytest
 
 from harness.errors import StackError, UsageError
 from harness.events import LoadStepFinished
+from harness.load.database_load import ChangesLoad
 from harness.load.pool import LoadPool
 from harness.load.profiles import LoadProfile
+from harness.load.runner import judge
 from harness.load.schedule import Step
 from harness.load.step_report import PoolProgress, StepReport
 from harness.load.target import Target
@@ -45,9 +47,11 @@ DATABASE = replace(
     drain_s=10.0,
 )
 
+LEAVERS = replace(CHANGES, name="test-leavers", leavers=2, steps=(Step(200, 1.0),))
+
 
 def anomalies(step: LoadStepFinished) -> dict[str, int]:
-    kinds = ("lost", "duplicate", "reordered", "wrong_recipient")
+    kinds = ("lost", "duplicate", "reordered", "wrong_recipient", "stale")
     counts = {kind: getattr(step, kind) for kind in kinds}
     return {kind: count for kind, count in counts.items() if count}
 
@@ -86,10 +90,42 @@ async def test_steps_are_reported_one_by_one_with_progress(target: Target) -> No
     assert 0 < counted <= sum(report.finished.delivered for report in reports)
 
 
+async def test_who_loses_a_right_halfway_gets_nothing_more_in_any_step(
+    target: Target,
+) -> None:
+    profile = replace(LEAVERS, steps=LEAVERS.steps * 2)
+    reports = await LoadPool(profile, target, seed=1, name="leaving").run()
+    for step in (report.finished for report in reports):
+        assert anomalies(step) == {}
+        # A third of the members left after half of their rows.
+        assert step.sent == 200
+        assert 200 * 4 / 6 < step.delivered == step.expected < 200 * 5 / 6 + 6
+
+
+async def test_a_right_that_does_not_end_is_told_as_stale(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def keep(*args: object) -> None:
+        """Let the right stand, as a server with a stale cache would."""
+
+    monkeypatch.setattr(ChangesLoad, "_end_rights", keep)
+    report = await run(LEAVERS, target)
+    step = report.finished
+    assert 20 < step.stale < 45
+    # Nobody waits for the last messages of who should not get them.
+    assert (
+        step.sent - LEAVERS.rows_per_write <= step.delivered + step.stale <= step.sent
+    )
+    assert anomalies(step) == {"stale": step.stale}
+    (grave,) = judge(report, phase="load", seed=1)
+    assert grave.severity == "critical"
+    assert grave.check == "no_message_arrives_after_the_right_ended"
+
+
 async def test_what_a_run_made_in_the_database_is_gone_afterwards(
     target: Target, server: RealtimeServer
 ) -> None:
-    await run(CHANGES, target)
+    await run(LEAVERS, target)
     await run(DATABASE, target)
     await server.sql(
         """do $$ begin

@@ -265,6 +265,28 @@ def test_the_running_check_counts_what_the_full_check_names(
         assert running.phantom > 0
 
 
+@given(
+    st.integers(0, 40), st.integers(0, 40), st.lists(st.integers(0, 40), max_size=60)
+)
+@example(10, 4, [0, 2, 3])
+@example(10, 4, [0, 1, 2, 3, 4, 6])
+def test_after_the_end_of_a_right_a_delivery_is_stale_and_only_a_gap_is_lost(
+    count: int, ended_at: int, arrivals: list[int]
+) -> None:
+    ended_at = min(ended_at, count)
+    arrivals = [number for number in arrivals if number < count]
+    running = SequenceCheck()
+    for number in arrivals:
+        running.accept(number)
+    lost = running.finish(count, ended_at=ended_at)
+
+    rightful = {number for number in arrivals if number < ended_at}
+    assert running.stale == len(set(arrivals) - rightful)
+    assert running.delivered == len(rightful)
+    last = min(ended_at, max(arrivals, default=-1) + 1)
+    assert lost == last - len(rightful)
+
+
 def test_a_number_far_ahead_is_a_phantom_and_costs_no_memory() -> None:
     check = SequenceCheck()
     check.accept(10**12)

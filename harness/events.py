@@ -267,6 +267,12 @@ class LoadStepFinished(Event):
     histogram: str = ""
     timeline: tuple[tuple[float, int, float], ...] = ()
 
+    @property
+    def anomalies(self) -> int:
+        """How many deliveries went wrong, of whatever kind."""
+        rights = self.wrong_recipient + self.stale
+        return self.lost + self.duplicate + self.reordered + rights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementShown(Event):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import click
 
@@ -51,7 +52,8 @@ def command(config: Config, names: tuple[str, ...]) -> int:
 
 def _stop(descriptor: StackDescriptor) -> None:
     keeper = descriptor.pids["keeper"]
-    os.kill(keeper, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it ended by itself meanwhile
+        os.kill(keeper, signal.SIGTERM)
     deadline_s = time.monotonic() + STOP_TIMEOUT_S
     while is_alive(keeper):
         if time.monotonic() > deadline_s:

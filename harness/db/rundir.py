@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["RUN_PREFIX", "RunDir", "run_roots", "sweep"]
+__all__ = ["RUN_PREFIX", "RunDir", "is_held", "run_roots", "sweep"]
 
 RUN_PREFIX = "supabase-harness-"
 LOCK_NAME = "lock"
@@ -76,6 +76,17 @@ def run_roots(*, needed_bytes: int = SHM_NEEDED_BYTES) -> tuple[Path, ...]:
         has_room = shutil.disk_usage(shm).free >= needed_bytes
         roots.insert(0 if has_room else len(roots), shm)
     return tuple(roots)
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a living process holds the run folder ``path``."""
+    if not path.is_dir():
+        return False
+    lock_fd = _claim(path)
+    if lock_fd is None:
+        return True
+    os.close(lock_fd)
+    return False
 
 
 def sweep(roots: Iterable[Path]) -> list[Path]:

@@ -47,10 +47,9 @@ class RequirementLedger:
                 )  # fmt: skip
                 self._add(check, ("HX-01",))
             case LoadStepFinished():
-                wrong = event.lost + event.duplicate + event.reordered
                 check = CheckFinished(
                     phase="load", check=event.profile, took_s=event.duration_s,
-                    outcome="failed" if wrong + event.wrong_recipient else "passed",
+                    outcome="failed" if event.anomalies else "passed",
                 )  # fmt: skip
                 self._add(check, ("HX-05",))
             case _:

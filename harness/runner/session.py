@@ -54,9 +54,7 @@ class Tally:
                 self.findings += 1
             case Undecided():
                 self.undecided += 1
-            case LoadStepFinished(
-                lost=0, duplicate=0, reordered=0, wrong_recipient=0, stale=0
-            ):
+            case LoadStepFinished(anomalies=0):
                 # What went wrong in the others comes as findings of its own.
                 self.passed += 1
             case _:

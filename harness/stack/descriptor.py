@@ -27,7 +27,8 @@ class StackDescriptor:
 
     ``postgres`` is how the harness itself reaches the server (superuser
     ``supabase_admin``); ``db_host`` and ``db_port`` are what users are told.
-    ``pids`` maps keeper, postgres and server to process ids on this machine.
+    ``pids`` maps keeper, postgres and server to process ids on this machine, and
+    ``log_dir`` is the run folder that the keeper holds.
     A remote project has one ``database_url`` and one ``login`` for everything.
     """
 

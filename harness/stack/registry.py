@@ -1,6 +1,8 @@
 """Which stacks run on this machine: one descriptor file each in the state folder.
 
-A file whose keeper is gone belongs to nobody and is removed when it is met.
+A file whose keeper is gone belongs to nobody and is removed when it is met.  Process
+ids are used again, after a restart of the machine at the latest: a keeper lives if its
+id does and somebody holds the stack's run folder.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.db.rundir import is_held
 from harness.errors import StackError
 from harness.stack.descriptor import StackDescriptor
 
@@ -52,13 +55,18 @@ class StackRegistry:
             except (StackError, OSError):
                 path.unlink(missing_ok=True)
                 continue
-            if is_alive(descriptor.pids.get("keeper", 0)):
+            if _is_kept(descriptor):
                 yield descriptor
             else:
                 path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
+
+
+def _is_kept(descriptor: StackDescriptor) -> bool:
+    keeper = descriptor.pids.get("keeper", 0)
+    return is_alive(keeper) and is_held(Path(descriptor.log_dir))
 
 
 def is_alive(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,8 @@ from harness.events import (
     CheckFinished,
     Event,
     Finding,
+    LatencySummary,
+    LoadStepFinished,
     RequirementShown,
     RunFinished,
     Undecided,
@@ -24,6 +27,12 @@ FAILED = dataclasses.replace(PASSED, outcome="failed")
 SKIPPED = dataclasses.replace(PASSED, outcome="skipped")
 FINDING = Finding(phase="policies", check="c", message="m")
 NOTE = dataclasses.replace(FINDING, severity="note")
+LATENCY = LatencySummary(count=8, p50_ms=1, p90_ms=1, p95_ms=1, p99_ms=1, max_ms=1)
+STEP = LoadStepFinished(
+    profile="smoke", step=1, subscribers=4, offered_per_s=8, duration_s=1, sent=2,
+    expected=8, delivered=8, lost=0, duplicate=0, reordered=0, wrong_recipient=0,
+    stale=0, latency=LATENCY, server_cpu_s=0, generator_cpu_s=0,
+)  # fmt: skip
 UNDECIDED = Undecided(phase="policies", check="c", reason="r")
 
 
@@ -96,7 +105,7 @@ def test_writers_are_closed_once() -> None:
     assert isinstance(memory.events[-1], RunFinished)
 
 
-def shown(events: list[CheckFinished], wanted: str) -> RequirementShown:
+def shown(events: Sequence[Event], wanted: str) -> RequirementShown:
     ledger = RequirementLedger()
     for event in events:
         ledger.note(event)
@@ -109,6 +118,19 @@ def test_requirement_is_shown_by_the_tests_that_name_it() -> None:
     )
     row = shown([check, check], "CL-01")
     assert (row.outcome, row.scenario) == ("passed", "test_b")
+
+
+@pytest.mark.parametrize(
+    "kind", ["lost", "duplicate", "reordered", "wrong_recipient", "stale"]
+)
+def test_any_anomaly_of_a_load_fails_its_requirement_and_its_step(kind: str) -> None:
+    step = dataclasses.replace(STEP, **{kind: 1})
+    assert shown([STEP], "HX-05").outcome == "passed"
+    assert shown([STEP, step], "HX-05").outcome == "failed"
+    tally = Tally()
+    tally.count(STEP)
+    tally.count(step)
+    assert tally.passed == 1
 
 
 def test_one_failure_fails_a_requirement() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from harness.db.address import DatabaseAddress
+from harness.db.rundir import RunDir
 from harness.errors import StackError
 from harness.protocols.jwt import ProjectKeys, S3Keys
 from harness.stack.descriptor import StackDescriptor
@@ -47,22 +49,46 @@ def test_broken_descriptor_is_a_stack_error(text: str) -> None:
         StackDescriptor.from_json(text)
 
 
-def test_registry_lists_living_stacks_by_name(tmp_path: Path) -> None:
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[RunDir]:
+    """Return a run folder that this process holds."""
+    held = RunDir.create(tmp_path)
+    yield held
+    held.remove()
+
+
+def test_registry_lists_living_stacks_by_name(tmp_path: Path, run_dir: RunDir) -> None:
     registry = StackRegistry(tmp_path)
     for name in ("two", "one"):
-        registry.add(dataclasses.replace(DESCRIPTOR, name=name))
+        registry.add(replace(DESCRIPTOR, name=name, log_dir=str(run_dir.path)))
     assert [d.name for d in registry.running()] == ["one", "two"]
     registry.remove("one")
     assert [d.name for d in registry.running()] == ["two"]
 
 
-def test_registry_forgets_stacks_whose_keeper_is_gone(tmp_path: Path) -> None:
+def test_registry_forgets_stacks_whose_keeper_is_gone(
+    tmp_path: Path, run_dir: RunDir
+) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     registry = StackRegistry(tmp_path)
-    path = registry.add(dataclasses.replace(DESCRIPTOR, pids={"keeper": ended.pid}))
+    path = registry.add(
+        replace(DESCRIPTOR, pids={"keeper": ended.pid}, log_dir=str(run_dir.path))
+    )
     assert registry.running() == []
     assert not path.exists()
+
+
+def test_registry_does_not_take_another_process_with_the_same_id_for_a_keeper(
+    tmp_path: Path, run_dir: RunDir
+) -> None:
+    registry = StackRegistry(tmp_path)
+    registry.add(replace(DESCRIPTOR, name="kept", log_dir=str(run_dir.path)))
+    nobody = RunDir.create(tmp_path)
+    nobody.release()
+    registry.add(replace(DESCRIPTOR, name="left", log_dir=str(nobody.path)))
+    registry.add(replace(DESCRIPTOR, name="gone", log_dir=str(tmp_path / "gone")))
+    assert [d.name for d in registry.running()] == ["kept"]
 
 
 def test_registry_keeps_secrets_from_others(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ class LoadStepFinished(Event):
 
     ``histogram`` is the base64 HdrHistogram V2 encoding (microseconds). ``timeline``
     has slices: the seconds since the step began at which a slice ended, what arrived
-    in it, and its 99th percentile in milliseconds.
+    in it, and its 99th percentile in milliseconds. ``reconnects`` are subscribers that
+    lost their connection and came back, ``away`` the deliveries that they were not
+    there for, which are not among the expected ones.
     """
 
     profile: str
@@ -259,6 +261,8 @@ class LoadStepFinished(Event):
     reordered: int
     wrong_recipient: int
     stale: int
+    reconnects: int = 0
+    away: int = 0
     latency: LatencySummary
     server_cpu_s: float
     generator_cpu_s: float
@@ -272,6 +276,16 @@ class LoadStepFinished(Event):
         """How many deliveries went wrong, of whatever kind."""
         rights = self.wrong_recipient + self.stale
         return self.lost + self.duplicate + self.reordered + rights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected(Event):
+    """A fault on purpose: seconds after the first step began, and how long it held."""
+
+    phase: str
+    fault: str
+    began_s: float
+    lasted_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +326,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         Undecided,
         DecisionCell,
         LoadStepFinished,
+        FaultInjected,
         RequirementShown,
         RunFinished,
     )

@@ -9,7 +9,12 @@ from harness.faults.connections import LinkConditions, TcpProxy
 from harness.faults.disk import SmallDisk
 from harness.faults.injection import inject
 from harness.faults.site import LocalSite, Site
-from harness.faults.vocabulary import Fault, parse_fault
+from harness.faults.vocabulary import (
+    Fault,
+    TimedFault,
+    parse_fault,
+    parse_timed_fault,
+)
 
 __all__ = [
     "Fault",
@@ -18,6 +23,8 @@ __all__ = [
     "Site",
     "SmallDisk",
     "TcpProxy",
+    "TimedFault",
     "inject",
     "parse_fault",
+    "parse_timed_fault",
 ]

@@ -11,6 +11,8 @@
 ``refuse:LINK``                close new connections at once
 ``disk-full:DISK[:4KiB]``      leave no room (or that much) on a disk
 =============================  ====================================================
+
+``FAULT@5s`` says when it begins, ``FAULT@5s+2s`` also how long it lasts (else 1 s).
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ __all__ = [
     "Pause",
     "Rate",
     "Refuse",
+    "TimedFault",
     "parse_fault",
+    "parse_timed_fault",
 ]
 
 
@@ -99,6 +103,24 @@ class DiskFull:
 
 Fault = Kill | Pause | Cut | Latency | Rate | Blackhole | Refuse | DiskFull
 
+LASTS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFault:
+    """A fault, the whole text it was read from, when it begins, how long it lasts."""
+
+    fault: Fault
+    text: str
+    at_s: float
+    lasts_s: float = LASTS_S
+
+    @property
+    def name(self) -> str:
+        """The text without the times."""
+        return self.text.rpartition("@")[0]
+
+
 _QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[A-Za-z/]*)")
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _SIZES = {"B": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
@@ -117,6 +139,20 @@ def parse_fault(text: str) -> Fault:
     if not place:
         raise UsageError(f"fault {text!r} does not say where", hint=f"{kind}:NAME")
     return _KINDS[kind](place, amount)
+
+
+def parse_timed_fault(text: str) -> TimedFault:
+    """Read ``FAULT@AT[+FOR]``; raises :class:`UsageError` with a hint."""
+    name, sign, time = text.rpartition("@")
+    if not sign:
+        raise UsageError(f"fault {text!r} does not say when", hint=f"{text}@5s+2s")
+    at, plus, lasts = time.partition("+")
+    return TimedFault(
+        parse_fault(name),
+        text,
+        _quantity(at, _TIMES),
+        _quantity(lasts, _TIMES) if plus else LASTS_S,
+    )
 
 
 def _latency(link: str, amount: str) -> Fault:

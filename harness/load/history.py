@@ -146,6 +146,7 @@ class SequenceCheck:
     """
 
     __slots__ = (
+        "_excused",
         "_missing",
         "_next",
         "delivered",
@@ -158,6 +159,7 @@ class SequenceCheck:
     def __init__(self) -> None:
         self._next = 0
         self._missing: set[int] = set()
+        self._excused: set[int] = set()
         self.delivered = 0
         self.duplicate = 0
         self.reordered = 0
@@ -171,6 +173,28 @@ class SequenceCheck:
             self.delivered += 1
         else:
             self._accept_out_of_turn(sequence)
+
+    @property
+    def next_number(self) -> int:
+        """The number after the highest that has arrived."""
+        return self._next
+
+    @property
+    def excused(self) -> int:
+        """How many messages did not come, and need not."""
+        return len(self._excused)
+
+    def excuse(self, first: int, stop: int) -> None:
+        """Miss none of the messages from ``first`` to before ``stop``.
+
+        Those of them that still come are in order.
+        """
+        if stop > self._next:
+            self._missing.update(range(self._next, stop))
+            self._next = stop
+        excused = self._missing.intersection(range(first, stop))
+        self._missing -= excused
+        self._excused |= excused
 
     def has_all(self, count: int) -> bool:
         """Say whether the first ``count`` messages have arrived."""
@@ -199,9 +223,11 @@ class SequenceCheck:
         if self._next <= first:
             return 0
         beyond = range(first, self._next)
-        arrived = sum(number not in self._missing for number in beyond)
+        absent = self._missing | self._excused
+        arrived = sum(number not in absent for number in beyond)
         self.delivered -= arrived
         self._missing.difference_update(beyond)
+        self._excused.difference_update(beyond)
         self._next = first
         return arrived
 
@@ -215,6 +241,9 @@ class SequenceCheck:
         elif sequence in self._missing:
             self._missing.remove(sequence)
             self.reordered += 1
+            self.delivered += 1
+        elif sequence in self._excused:
+            self._excused.remove(sequence)
             self.delivered += 1
         else:
             self.duplicate += 1

@@ -25,6 +25,7 @@ from harness.load.websocket_client import (
 __all__ = ["PhoenixClient"]
 
 OnProbe = Callable[[int, int, int], None]
+OnLost = Callable[["PhoenixClient"], None]
 KIND_USER_BROADCAST_PUSH = 3
 ENCODING_JSON = 1
 JOIN_REF = "1"
@@ -34,11 +35,13 @@ HEARTBEAT = orjson.dumps([None, "hb", "phoenix", "heartbeat", {}])
 class PhoenixClient:
     """A connection with one joined topic.
 
-    ``on_probe(stream, sequence, intended_ns)`` is called for each measured message;
-    ``lost_code`` is the close code once the connection is gone.
+    ``on_probe(stream, sequence, intended_ns)`` is called for each measured message,
+    ``on_lost(client)``, if anybody set it, when a live connection is gone; it may be
+    connected and joined again.
     """
 
     __slots__ = (
+        "_is_live",
         "_joined",
         "_leaving",
         "_live",
@@ -47,7 +50,7 @@ class PhoenixClient:
         "_wants_changes",
         "complaint",
         "index",
-        "lost_code",
+        "on_lost",
         "on_probe",
         "topic",
     )
@@ -61,12 +64,13 @@ class PhoenixClient:
         self.index = index
         self.topic = topic
         self.on_probe = on_probe
-        self.lost_code: int | None = None
+        self.on_lost: OnLost | None = None
         self.complaint = ""
         self._socket: WebSocketClient | None = None
         self._joined: asyncio.Future[None] | None = None
         self._live: asyncio.Future[None] | None = None
         self._wants_changes = False
+        self._is_live = False
         self._leaving = False
         self._mark_at = 0
 
@@ -92,6 +96,8 @@ class PhoenixClient:
         await self._joined
         if self._wants_changes:
             await self._live
+        self._is_live = True
+        self.complaint = ""
 
     def broadcast(self, event: str, payload: bytes) -> None:
         """Push a broadcast as the current JavaScript client does: one binary frame."""
@@ -146,8 +152,12 @@ class PhoenixClient:
             _resolve(self._live)
 
     def _on_lost(self, code: int) -> None:
-        self.lost_code = code
-        if not self._leaving:
+        was_live, self._is_live = self._is_live, False
+        if self._leaving:
+            return
+        if was_live and self.on_lost is not None:
+            self.on_lost(self)
+        else:
             self._fail(f"connection lost with code {code}")
 
     def _fail(self, reason: str) -> None:

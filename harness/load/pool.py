@@ -27,6 +27,7 @@ from harness.load.histogram import LatencyHistogram
 from harness.load.history import SequenceCheck
 from harness.load.phoenix_client import PhoenixClient
 from harness.load.profiles import LoadProfile
+from harness.load.returning import Returning
 from harness.load.schedule import Step, arrivals
 from harness.load.step_report import PoolProgress, StepReport
 from harness.load.target import Target
@@ -104,6 +105,7 @@ class LoadPool:
 
     ``name`` must be new for every run and worker; ``progress`` is called four times a
     second, ``all_live`` once everybody has joined: the steps begin when it returns.
+    ``reconnects`` lets subscribers come back after a lost connection.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class LoadPool:
         name: str,
         progress: Callable[[PoolProgress], None] = lambda progress: None,
         all_live: Callable[[], Awaitable[None]] | None = None,
+        reconnects: bool = False,
     ) -> None:
         self.profile = profile
         self._target = target
@@ -122,6 +125,8 @@ class LoadPool:
         self._workload = make_workload(profile, target, name=name, seed=seed)
         self._progress = progress
         self._all_live = all_live
+        self._reconnects = reconnects
+        self._returning: Returning | None = None
         self._subscribers: list[Subscriber] = []
         self._meter = CpuMeter(target)
         self._tally = StepTally()
@@ -136,12 +141,14 @@ class LoadPool:
                 await self._all_live()
             return await self._run_steps()
         finally:
+            if self._returning is not None:
+                await self._returning.close()
             for subscriber in self._subscribers:
                 subscriber.client.close()
             await self._workload.close()
 
     async def _connect_all(self) -> None:
-        url = self._target.websocket_url()
+        url = self._target.websocket_url(for_subscribers=True)
         gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         loop = asyncio.get_running_loop()
         start_s = loop.time()
@@ -172,6 +179,9 @@ class LoadPool:
                 f" after {CONNECT_TIMEOUT_S:.0f} s",
                 service="realtime",
             ) from failed
+        if self._reconnects:
+            clients = [subscriber.client for subscriber in self._subscribers]
+            self._returning = Returning(url, self._workload.members, clients)
         gc.collect()
         gc.freeze()  # what lives as long as the run is not worth scanning
 
@@ -191,9 +201,9 @@ class LoadPool:
                 await heartbeats
 
     async def _run_step(self, number: int, step: Step) -> StepReport:
-        self._begin_step(number)
         due_s = list(arrivals(step, self.profile.arrival, self._random))
         outgoing = Outgoing()
+        self._begin_step(number, outgoing)
         recorder = StepRecorder(self._tally.take_latencies)
         self._meter.restart()
         start_ns = time.monotonic_ns() + START_DELAY_NS
@@ -209,12 +219,16 @@ class LoadPool:
         recorder.take()
         return self._report(number, step, outgoing, recorder, sending_s)
 
-    def _begin_step(self, number: int) -> None:
+    def _begin_step(self, number: int, outgoing: Outgoing) -> None:
         self._tally.begin(self._workload.stream_of(number, 0))
         for subscriber in self._subscribers:
             index = subscriber.client.index
             subscriber.stream = self._workload.stream_of(number, index)
             subscriber.check = SequenceCheck()
+        if self._returning is not None:
+            checks = [subscriber.check for subscriber in self._subscribers]
+            streams = [subscriber.stream for subscriber in self._subscribers]
+            self._returning.begin_step(checks, streams, outgoing)
 
     async def _drain(self, outgoing: Outgoing) -> None:
         entitled = [s for s in self._subscribers if s.stream not in outgoing.ended_at]
@@ -279,6 +293,8 @@ class LoadPool:
             reordered=sum(check.reordered for check in checks),
             wrong_recipient=self._tally.wrong + sum(check.phantom for check in checks),
             stale=sum(check.stale for check in checks),
+            reconnects=self._returning.returned if self._returning else 0,
+            away=sum(check.excused for check in checks),
             latency=recorder.histogram.summary(),
             server_cpu_s=use.server_s,
             generator_cpu_s=use.generator_s,

@@ -35,6 +35,7 @@ class PoolJob:
     target: Target
     seed: int
     name: str
+    reconnects: bool = False
 
 
 class PoolThread:
@@ -95,6 +96,7 @@ class PoolThread:
             name=job.name,
             progress=self.progress.append,
             all_live=self._wait_for_go,
+            reconnects=job.reconnects,
         )
         self._task = asyncio.create_task(pool.run())
         if self._is_cancelled:

@@ -28,6 +28,8 @@ from harness.events import (
     LoadStepFinished,
     Progress,
 )
+from harness.faults import TimedFault
+from harness.load.fault_plan import FaultPlan
 from harness.load.profiles import LoadProfile, find_profile
 from harness.load.step_report import StepReport
 from harness.load.target import Target
@@ -58,19 +60,23 @@ async def run_profile(
     emit: Emit,
     phase: str = "load",
     workers: int = 1,
+    faults: Sequence[TimedFault] = (),
 ) -> LoadStepFinished:
-    """Run ``profile`` and emit progress, steps, findings and checks.
+    """Run ``profile`` and emit progress, faults, steps, findings and checks.
 
-    Returns the last step.
+    With ``faults`` subscribers come back after a lost connection.  Returns the last
+    step.
 
-    Raises :class:`StackError` when clients cannot join or the generator dies.
+    Raises :class:`StackError` when clients cannot join or the generator dies, and
+    :class:`UsageError` for a fault that cannot be injected here.
     """
     reports = await run_reports(
-        profile, target, seed=seed, emit=emit, phase=phase, workers=workers
-    )
+        profile, target,
+        seed=seed, emit=emit, phase=phase, workers=workers, faults=faults,
+    )  # fmt: skip
     for report in reports:
         emit(report.finished)
-        for finding in judge(report, phase=phase, seed=seed):
+        for finding in judge(report, phase=phase, seed=seed, faults=faults):
             emit(finding)
     for check in conclude(reports, phase=phase):
         emit(check)
@@ -85,24 +91,37 @@ async def run_reports(
     emit: Emit,
     phase: str = "load",
     workers: int = 1,
+    faults: Sequence[TimedFault] = (),
 ) -> list[StepReport]:
     """Run ``profile`` and return the report of each step, judging nothing."""
-    name = f"load-{secrets.token_hex(4)}"
-    spec = Spec(profile=profile, target=target, seed=seed, name=name, workers=workers)
     reports: list[StepReport] = []
+    plan = FaultPlan(faults, profile, target, phase=phase, seed=seed)
 
     def take(kind: str, record: dict[str, Any]) -> None:
         if kind == "progress":
             emit(_progress(profile, phase, record))
+            if record["step"] == 1:
+                plan.begin(record["elapsed_s"])
         elif kind == "report":
             reports.append(StepReport.from_record(record))
         else:
             raise _raised(record)
 
     try:
-        await _run(spec, take)
+        async with plan:
+            spec = Spec(
+                profile=profile,
+                target=plan.target,
+                seed=seed,
+                name=f"load-{secrets.token_hex(4)}",
+                workers=workers,
+                reconnects=bool(faults),
+            )
+            await _run(spec, take)
     except* HarnessError as failed:
         raise _first(failed) from failed
+    for fault in plan.injected:
+        emit(fault)
     if len(reports) != len(profile.steps):
         raise StackError("the load generator ended early", service="load generator")
     return reports
@@ -123,11 +142,18 @@ def conclude(reports: Sequence[StepReport], *, phase: str) -> Iterator[CheckFini
         )
 
 
-def judge(report: StepReport, *, phase: str, seed: int) -> Iterator[Finding]:
+def judge(
+    report: StepReport,
+    *,
+    phase: str,
+    seed: int,
+    faults: Sequence[TimedFault] = (),
+) -> Iterator[Finding]:
     """Yield a finding for each kind of anomaly, and a note on a slow generator."""
     step = report.finished
     examples = "; ".join((*report.examples, *report.complaints))
-    repeat = f"harness load {step.profile} --seed {seed}"
+    injected = "".join(f" --fault {timed.text}" for timed in faults)
+    repeat = f"harness load {step.profile}{injected} --seed {seed}"
     for kind, check in CHECKS.items():
         count = getattr(step, kind)
         if count:

@@ -81,7 +81,7 @@ def merge_reports(reports: Sequence[StepReport], *, profile: str) -> StepReport:
         for name in (
             *("subscribers", "offered_per_s", "sent", "expected", "delivered"),
             *("lost", "duplicate", "reordered", "wrong_recipient", "stale"),
-            "generator_cpu_s",
+            *("reconnects", "away", "generator_cpu_s"),
         )
     }
     largest = {

@@ -32,6 +32,8 @@ class Target:
 
     ``server_pids`` are the service processes, ``postgres_pid`` the postmaster (its
     children are counted with it); 0 and ``()`` stand for processes that cannot be seen.
+    ``subscribers_url`` is where subscribers connect if not at ``url``: on a link that
+    may be disturbed, while the senders' is not.
     """
 
     url: str
@@ -41,10 +43,14 @@ class Target:
     database: DatabaseAddress | None = None
     server_pids: tuple[int, ...] = ()
     postgres_pid: int = 0
+    subscribers_url: str = ""
 
-    def websocket_url(self, *, vsn: str = "2.0.0") -> str:
+    def websocket_url(
+        self, *, vsn: str = "2.0.0", for_subscribers: bool = False
+    ) -> str:
         """Return the address of the realtime WebSocket, with the anonymous key."""
-        parts = urlsplit(self.url)
+        base = (for_subscribers and self.subscribers_url) or self.url
+        parts = urlsplit(base)
         scheme = "wss" if parts.scheme == "https" else "ws"
         path = f"{parts.path.rstrip('/')}/realtime/v1/websocket"
         query = f"apikey={self.anon_key}&vsn={vsn}"

@@ -34,13 +34,17 @@ STDIN = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What all processes of one run share; ``name`` is new for every run."""
+    """What all processes of one run share; ``name`` is new for every run.
+
+    ``reconnects`` lets subscribers come back whose connection was lost.
+    """
 
     profile: LoadProfile
     target: Target
     seed: int
     name: str
     workers: int = 1
+    reconnects: bool = False
 
     def to_json(self) -> bytes:
         """Return the spec for its file."""
@@ -50,6 +54,7 @@ class Spec:
             "seed": self.seed,
             "name": self.name,
             "workers": self.workers,
+            "reconnects": self.reconnects,
         }
         return orjson.dumps(record)
 
@@ -68,6 +73,7 @@ class Spec:
             target=self.target,
             seed=self.seed + index,
             name=f"{self.name}-{index}",
+            reconnects=self.reconnects,
         )
 
 

@@ -14,6 +14,7 @@ from harness.events import (
     CheckFinished,
     DecisionCell,
     Event,
+    FaultInjected,
     Finding,
     LoadStepFinished,
     PhaseFinished,
@@ -54,6 +55,7 @@ class RunModel:
     checks: list[CheckFinished] = field(default_factory=list)
     undecided: list[Undecided] = field(default_factory=list)
     steps: list[LoadStepFinished] = field(default_factory=list)
+    injected: list[FaultInjected] = field(default_factory=list)
     requirements: list[RequirementShown] = field(default_factory=list)
     cells: dict[CellKey, DecisionCell] = field(default_factory=dict)
     last_at_s: float = 0.0
@@ -90,6 +92,8 @@ class RunModel:
                 self.cells[key] = event
             case LoadStepFinished():
                 self.steps.append(event)
+            case FaultInjected():
+                self.injected.append(event)
             case RequirementShown():
                 self.requirements.append(event)
             case RunFinished():

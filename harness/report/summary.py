@@ -56,6 +56,7 @@ def summarise(run: RunModel) -> dict[str, Any]:
         "findings": [{"id": f.id, **dataclasses.asdict(f)} for f in run.findings],
         "undecided": [dataclasses.asdict(item) for item in run.undecided],
         "load": [_step(step) for step in run.steps],
+        "injected": [dataclasses.asdict(fault) for fault in run.injected],
         "requirements": dict(Counter(shown.outcome for shown in run.requirements)),
         "phases": [dataclasses.asdict(phase) for phase in run.phases],
     }

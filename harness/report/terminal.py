@@ -28,6 +28,7 @@ from rich.text import Text
 from harness import events
 from harness.events import (
     Event,
+    FaultInjected,
     Finding,
     LoadStepFinished,
     RequirementShown,
@@ -42,6 +43,7 @@ __all__ = ["TerminalWriter"]
 VERDICT_WORDS = {"pass": "PASSED", "fail": "FAILED", "unknown": "UNKNOWN"}
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 LABEL_WIDTH = 22
+MOMENT_S = 0.05  # what is over sooner has no duration worth telling
 
 
 class TerminalWriter:
@@ -90,6 +92,7 @@ class TerminalWriter:
             self._lines([_undecided_line(item)])
         if self._run.undecided:
             self._lines([Text()])
+        self._lines(list(_fault_lines(self._run.injected)))
         for step in self._run.steps:
             self._lines(_load_lines(step))
         self._lines(list(_capacity_lines(self._run.steps)))
@@ -259,8 +262,25 @@ def _load_lines(step: LoadStepFinished) -> list[Text]:
             style="bold",
         ),
         _labelled("CPU:", _cpu_sentence(step), style="bold"),
+        *_away_lines(step),
         Text(),
     ]
+
+
+def _away_lines(step: LoadStepFinished) -> Iterator[Text]:
+    if step.reconnects:
+        sentence = (
+            f"{step.reconnects:,} subscribers lost their connection and came back;"
+            f" {step.away:,} deliveries fell into their absence"
+        )
+        yield _labelled("away:", sentence, style="bold")
+
+
+def _fault_lines(faults: Sequence[FaultInjected]) -> Iterator[Text]:
+    for fault in faults:
+        began = f"{fault.fault} at {fault.began_s:.2f} s"
+        lasted = f" for {fault.lasted_s:.2f} s" if fault.lasted_s >= MOMENT_S else ""
+        yield _labelled("fault:", began + lasted, style="bold", indent="")
 
 
 def _capacity_lines(steps: Sequence[LoadStepFinished]) -> Iterator[Text]:

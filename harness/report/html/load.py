@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from harness.events import LoadStepFinished
+from harness.events import FaultInjected, LoadStepFinished
 from harness.load.capacity import estimate_capacity
 from harness.load.histogram import LatencyHistogram
 from harness.report.html.markup import Html, join, tag
 from harness.report.html.plot import Axis, Mark, Series, chart, nice_ticks
 
-__all__ = ["load_section"]
+__all__ = ["format_ms", "load_section"]
 
 KINDS = "abcd"
 MAX_CURVES = len(KINDS)
@@ -30,18 +30,33 @@ ANOMALIES = (
 )
 
 
-def load_section(steps: Sequence[LoadStepFinished]) -> Html:
+def load_section(
+    steps: Sequence[LoadStepFinished], faults: Sequence[FaultInjected] = ()
+) -> Html:
     """Return a panel for each profile."""
     profiles = dict.fromkeys(step.profile for step in steps)
-    return join(*(_profile(p, [s for s in steps if s.profile == p]) for p in profiles))
+    panels = [
+        _profile(name, [step for step in steps if step.profile == name], faults)
+        for name in profiles
+    ]
+    return join(*panels)
 
 
-def _profile(name: str, steps: Sequence[LoadStepFinished]) -> Html:
-    charts = [_percentiles(steps), *_timelines(steps[-1]), *_steps(steps)]
+def _profile(
+    name: str, steps: Sequence[LoadStepFinished], faults: Sequence[FaultInjected]
+) -> Html:
+    # Faults are timed from the first step, a time line from its own.
+    marks = [Mark(f.began_s, f.fault.partition(":")[0]) for f in faults]
+    charts = [
+        _percentiles(steps),
+        *_timelines(steps[-1], marks if len(steps) == 1 else ()),
+        *_steps(steps),
+    ]
     return tag(
         "div",
         tag("h3", tag("code", name)),
         _verdict(steps),
+        _faults(faults, steps),
         tag("div", *(c for c in charts if c), class_="charts"),
         tag("div", _table(steps), class_="scroll"),
         class_="panel load",
@@ -60,6 +75,24 @@ def _verdict(steps: Sequence[LoadStepFinished]) -> Html:
     return tag("p", tag("span", sentence, class_="delivered"), *chips, class_="history")
 
 
+def _faults(
+    faults: Sequence[FaultInjected], steps: Sequence[LoadStepFinished]
+) -> Html | None:
+    if not faults:
+        return None
+    told = ", ".join(
+        f"{fault.fault} at {fault.began_s:.2f} s for {fault.lasted_s:.2f} s"
+        for fault in faults
+    )
+    back = sum(step.reconnects for step in steps)
+    away = sum(step.away for step in steps)
+    return tag(
+        "p",
+        f"Faults on purpose: {told}. {back:,} lost connections were made anew;"
+        f" {away:,} deliveries fell into the time between.",
+    )
+
+
 def _percentiles(steps: Sequence[LoadStepFinished]) -> Html | None:
     chosen = [step for step in steps if step.histogram][-MAX_CURVES:]
     if not chosen:
@@ -72,7 +105,7 @@ def _percentiles(steps: Sequence[LoadStepFinished]) -> Html | None:
         for step, histogram, kind in zip(chosen, histograms, KINDS, strict=False)
     ]
     highest = max(histogram.max_ms for histogram in histograms)
-    ticks = nice_ticks(highest, _ms)
+    ticks = nice_ticks(highest, format_ms)
     x_ticks = [(_rarity(p), f"{p:g}%") for p in PERCENTILES if _rarity(p) <= last]
     return chart(
         "Latency by percentile",
@@ -101,12 +134,12 @@ def _percentile_tips(
     tips = []
     for place in places:
         percentile = 100 * (1 - 10**-place)
-        value = _ms(histogram.percentile_ms(percentile))
+        value = format_ms(histogram.percentile_ms(percentile))
         tips.append((place, f"{percentile:.6g}% within {value} ms"))
     return tips
 
 
-def _timelines(step: LoadStepFinished) -> list[Html]:
+def _timelines(step: LoadStepFinished, marks: Sequence[Mark]) -> list[Html]:
     if len(step.timeline) < 2:
         return []
     times = [at for at, _, _ in step.timeline]
@@ -119,7 +152,7 @@ def _timelines(step: LoadStepFinished) -> list[Html]:
     slow = [(at, p99) for at, _, p99 in step.timeline]
     x = Axis("seconds", times[0], times[-1], _seconds(times[0], times[-1]))
     rate_ticks = nice_ticks(max(rate for _, rate in rates), _short)
-    slow_ticks = nice_ticks(max(p99 for _, p99 in slow), _ms)
+    slow_ticks = nice_ticks(max(p99 for _, p99 in slow), format_ms)
     return [
         chart(
             "Deliveries a second",
@@ -127,13 +160,15 @@ def _timelines(step: LoadStepFinished) -> list[Html]:
             x,
             Axis("messages/s", 0, rate_ticks[-1][0], rate_ticks),
             tips=[(at, f"{at:.1f} s: {rate:,.0f}/s") for at, rate in rates],
+            marks=marks,
         ),
         chart(
             "p99 over time",
             [Series("p99", slow, "b", filled=True)],
             x,
             Axis("ms", 0, slow_ticks[-1][0], slow_ticks),
-            tips=[(at, f"{at:.1f} s: p99 {_ms(p99)} ms") for at, p99 in slow],
+            tips=[(at, f"{at:.1f} s: p99 {format_ms(p99)} ms") for at, p99 in slow],
+            marks=marks,
         ),
     ]
 
@@ -150,7 +185,7 @@ def _steps(steps: Sequence[LoadStepFinished]) -> list[Html]:
         marks.append(Mark(estimate.knee_per_s, "knee"))
     p50 = [(s.offered_per_s, s.latency.p50_ms) for s in steps]
     p99 = [(s.offered_per_s, s.latency.p99_ms) for s in steps]
-    y_ticks = nice_ticks(max(value for _, value in p99), _ms)
+    y_ticks = nice_ticks(max(value for _, value in p99), format_ms)
     cost = [(s.offered_per_s, _per_delivery(s.server_cpu_s, s)) for s in steps]
     cost_ticks = nice_ticks(max(value for _, value in cost), lambda v: f"{v:g}")
     return [
@@ -176,7 +211,8 @@ def _steps(steps: Sequence[LoadStepFinished]) -> list[Html]:
 
 
 def _latency_words(step: LoadStepFinished) -> str:
-    return f"p50 {_ms(step.latency.p50_ms)} ms, p99 {_ms(step.latency.p99_ms)} ms"
+    latency = step.latency
+    return f"p50 {format_ms(latency.p50_ms)} ms, p99 {format_ms(latency.p99_ms)} ms"
 
 
 def _table(steps: Sequence[LoadStepFinished]) -> Html:
@@ -213,7 +249,7 @@ def _row(step: LoadStepFinished, anomalies: Sequence[str]) -> Html:
         "tr",
         *(tag("td", text) for text in plain),
         *(tag("td", f"{count:,}", class_="bad" if count else None) for count in wrong),
-        *(tag("td", _ms(value)) for value in times),
+        *(tag("td", format_ms(value)) for value in times),
         *(tag("td", f"{_per_delivery(cost, step):.2f}") for cost in costs),
         tag("td", f"{step.server_rss_mib:,.0f}"),
     )
@@ -237,7 +273,8 @@ def _seconds(first: float, last: float) -> list[tuple[float, str]]:
     ]
 
 
-def _ms(value: float) -> str:
+def format_ms(value: float) -> str:
+    """Return milliseconds with the digits that count, without the unit."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -14,7 +14,7 @@ from harness.report.html.findings import (
     severity_counts,
     undecided_section,
 )
-from harness.report.html.load import load_section
+from harness.report.html.load import format_ms, load_section
 from harness.report.html.markup import Html, raw, tag
 from harness.report.html.matrix import matrix_section
 from harness.report.html.tables import (
@@ -105,7 +105,7 @@ def _sections(run: RunModel) -> Iterator[Section]:
     if run.cells:
         yield Section("matrix", "Policy matrix", matrix_section([*run.cells.values()]))
     if run.steps:
-        yield Section("load", "Load", load_section(run.steps))
+        yield Section("load", "Load", load_section(run.steps, run.injected))
     if run.phases:
         yield Section("phases", "Phases", phases_section(run.phases, run.took_s))
     if run.requirements:
@@ -190,7 +190,7 @@ def _tiles(run: RunModel) -> Iterator[Html]:
     if run.steps:
         yield _deliveries(run)
         last = run.steps[-1]
-        yield _tile("p99", f"{last.latency.p99_ms:.3g} ms", last.profile)
+        yield _tile("p99", f"{format_ms(last.latency.p99_ms)} ms", last.profile)
 
 
 def _skipped(skipped: int) -> str:

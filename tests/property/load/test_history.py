@@ -287,6 +287,35 @@ def test_after_the_end_of_a_right_a_delivery_is_stale_and_only_a_gap_is_lost(
     assert lost == last - len(rightful)
 
 
+@given(
+    st.integers(1, 30),
+    st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    st.lists(st.integers(0, 29), max_size=40),
+    st.lists(st.integers(0, 29), max_size=40),
+)
+@example(10, (2, 6), [0, 1], [4, 6, 7, 8, 9])
+@example(10, (2, 6), [0, 2], [6])
+def test_what_was_sent_in_an_absence_is_neither_lost_nor_out_of_order(
+    count: int, absence: tuple[int, int], before: list[int], after: list[int]
+) -> None:
+    first, stop = min(absence), min(max(absence), count)
+    before = [number for number in before if number < count]
+    after = [number for number in after if number < count]
+    running = SequenceCheck()
+    for number in before:
+        running.accept(number)
+    running.excuse(first, stop)
+    for number in after:
+        running.accept(number)
+
+    came = {*before, *after}
+    absent = set(range(first, stop)) - came
+    assert running.finish(count) == len(set(range(count)) - came - absent)
+    assert running.excused == len(absent)
+    assert running.delivered == len(came)
+    assert running.duplicate == len(before) + len(after) - len(came)
+
+
 def test_a_number_far_ahead_is_a_phantom_and_costs_no_memory() -> None:
     check = SequenceCheck()
     check.accept(10**12)

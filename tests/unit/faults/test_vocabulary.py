@@ -13,7 +13,9 @@ from harness.faults.vocabulary import (
     Pause,
     Rate,
     Refuse,
+    TimedFault,
     parse_fault,
+    parse_timed_fault,
 )
 
 
@@ -55,3 +57,34 @@ def test_bad_text_is_refused_with_a_hint(
     with pytest.raises(UsageError, match=message) as caught:
         parse_fault(text)
     assert hint is None or hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "at_s", "lasts_s"),
+    [
+        ("pause:server@5s+2s", 5.0, 2.0),
+        ("pause:server@1.5s+500ms", 1.5, 0.5),
+        ("pause:server@0s", 0.0, 1.0),
+    ],
+)
+def test_a_time_says_when_a_fault_begins_and_how_long_it_lasts(
+    text: str, at_s: float, lasts_s: float
+) -> None:
+    timed = parse_timed_fault(text)
+    assert timed == TimedFault(Pause("server"), text, at_s, lasts_s)
+    assert timed.name == "pause:server"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pause:server", "does not say when"),
+        ("pause:server@", "'' is not an amount"),
+        ("pause:server@5", "'5' is not an amount"),
+        ("pause:server@5s+", "'' is not an amount"),
+        ("stop:server@5s", "no fault 'stop'"),
+    ],
+)
+def test_a_bad_time_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_timed_fault(text)

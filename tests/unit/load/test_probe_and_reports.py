@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import LocalProtocolError, ReportError
 from harness.events import LoadStepFinished
+from harness.faults import parse_timed_fault
 from harness.load.histogram import LatencyHistogram
 from harness.load.probe import broadcast_payload, find_mark, probe_text, read_probe
 from harness.load.runner import conclude, judge
@@ -121,11 +122,12 @@ def test_each_kind_of_anomaly_is_a_finding_with_its_repeat() -> None:
     wrong = replace(
         report(lost=2, wrong_recipient=1), examples=("realtime:x missed 2",)
     )
-    findings = list(judge(wrong, phase="load", seed=7))
+    faults = [parse_timed_fault("pause:server@1s+2s")]
+    findings = list(judge(wrong, phase="load", seed=7, faults=faults))
     assert [finding.severity for finding in findings] == ["high", "critical"]
     assert findings[0].message == "2 of 4 deliveries: lost"
     assert findings[0].note == "realtime:x missed 2"
-    assert findings[0].repeat == "harness load p --seed 7"
+    assert findings[0].repeat == "harness load p --fault pause:server@1s+2s --seed 7"
 
 
 def test_the_checks_of_a_run_sum_over_its_steps() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from harness.events import LatencySummary, LoadStepFinished
-from harness.report.html.load import load_section
+from dataclasses import replace
+
+import pytest
+
+from harness.events import FaultInjected, LatencySummary, LoadStepFinished
+from harness.report.html.load import format_ms, load_section
 
 
 def step(timeline: tuple[tuple[float, int, float], ...]) -> LoadStepFinished:
@@ -44,3 +48,27 @@ def test_a_stub_of_a_slice_at_the_end_is_no_rate() -> None:
     assert "1.0 s: 1,000/s" in page
     assert "1.0 s: 1,001/s" not in page
     assert page.count("1,000/s") == 2
+
+
+def test_faults_are_told_and_marked_where_they_began() -> None:
+    steps = [replace(step(((0.5, 500, 1.0), (1.0, 500, 1.0))), reconnects=7, away=31)]
+    fault = FaultInjected(
+        phase="load", fault="pause:server", began_s=0.25, lasted_s=0.5
+    )
+    plain, page = str(load_section(steps)), str(load_section(steps, [fault]))
+    assert "pause:server" not in plain
+    assert "pause:server at 0.25 s for 0.50 s" in page
+    assert "7 lost connections were made anew" in page
+    assert "31 deliveries fell into the time between" in page
+    # On each of the two time lines.
+    assert page.count(">pause<") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.04321, "0.0432"), (9.87, "9.87"), (99.96, "100"), (1891.3, "1,891")],
+)
+def test_milliseconds_keep_three_digits_and_no_exponent(
+    value: float, text: str
+) -> None:
+    assert format_ms(value) == text

@@ -18,6 +18,7 @@ __all__ = ["Axis", "Mark", "Series", "chart", "nice_ticks"]
 
 Point = tuple[float, float]
 SIDE = 1000.0  # the viewBox is a square that is stretched
+CHARACTER_SHARE = 0.03  # of the width of a narrow plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,10 @@ def _mark_line(share: float) -> Html:
 
 
 def _mark_label(share: float, text: str) -> Html:
-    side = "right" if share > 0.5 else "left"
-    place = f"{side}:{(1 - share if share > 0.5 else share):.4%}"
+    # Beside the line, to its left where it would run over the edge.
+    is_late = share + len(text) * CHARACTER_SHARE > 1
+    side = "right" if is_late else "left"
+    place = f"{side}:{(1 - share if is_late else share):.4%}"
     return tag("span", text, class_=f"mark-label {side}", style=place)
 
 

@@ -6,6 +6,7 @@ unqualified column belongs to, and nothing of what a policy means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,23 @@ ast: Any = pglast.ast
 
 MAX_DISJUNCTS = 64
 PLPGSQL_STATEMENT = 0
+_WORD = r"(?:\"[^\"]++\"|\w++)"
+# What pg_get_functiondef() writes before the body.
+BODY_MARK = re.compile(r"(\sAS \$\w*\$)", re.IGNORECASE)
+ARRAY_WORDS = re.compile(r"\bVARIADIC |(?<!\barray)\[\]", re.IGNORECASE)
+QUALIFIER = re.compile(rf"{_WORD}\.(?={_WORD})")
+DECLARATIONS = re.compile(r"\bdeclare\b.*?\bbegin\b", re.IGNORECASE | re.DOTALL)
+COMMENT = re.compile(r"--[^\n]*")
+_NAMED = rf"((?:\bdeclare|;)\s+{_WORD}\s+(?:constant\s+)?)"
+# `name constant schema.type`, but not `name table.column%type`.
+QUALIFIED_TYPE = re.compile(
+    rf"{_NAMED}{_WORD}\.(?={_WORD}(?!%type\b))", re.IGNORECASE
+)
+SCALAR_TYPE = re.compile(
+    rf"{_NAMED}(?!(?:record|refcursor|cursor|alias)\b)(?:(?!%rowtype)[^;:=])+?"
+    r"(?=\s*(?:;|:?=|\bdefault\b|\bnot\s+null\b))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -121,11 +139,7 @@ def _sql_body(statement: Tree) -> Iterator[Tree]:
 
 
 def _plpgsql_statements(definition: str) -> Iterator[Tree]:
-    try:
-        parsed = pglast.parse_plpgsql(definition)
-    except ParseError:
-        return
-    for text, mode in _plpgsql_queries(parsed):
+    for text, mode in _plpgsql_queries(_parse_plpgsql(definition)):
         if mode == PLPGSQL_STATEMENT:
             yield from parse_statements(text)
         else:
@@ -145,11 +159,43 @@ def body_variables(language: str, definition: str) -> tuple[tuple[str, Tree], ..
     """
     if language != "plpgsql":
         return ()
-    try:
-        parsed = pglast.parse_plpgsql(definition)
-    except ParseError:
-        return ()
-    return tuple(_variables(parsed))
+    return tuple(_variables(_parse_plpgsql(definition)))
+
+
+def _parse_plpgsql(definition: str) -> Any:
+    """Return the tree of a PL/pgSQL function; nothing when it does not parse.
+
+    The parser, which knows no catalog, refuses types of schemas other than ``public``
+    and arrays of types that it does not know, and takes what it does not know for a
+    row.  What the types are is of no matter here.
+    """
+    for respell in (lambda text: text, _with_plain_types, _with_scalars):
+        try:
+            return pglast.parse_plpgsql(respell(definition))
+        except ParseError:
+            continue
+    return []
+
+
+def _with_plain_types(definition: str) -> str:
+    """Take the schemas and brackets off the types of a head and of variables."""
+    return _respelled(definition, QUALIFIED_TYPE, r"\1")
+
+
+def _with_scalars(definition: str) -> str:
+    """Take the variables of a function for text, where they are no records."""
+    return _respelled(definition, SCALAR_TYPE, r"\1text")
+
+
+def _respelled(definition: str, declared: re.Pattern[str], spelling: str) -> str:
+    def plain(found: re.Match[str]) -> str:
+        text = declared.sub(spelling, COMMENT.sub("", found[0]))
+        return ARRAY_WORDS.sub("", text)
+
+    head, mark, body = [*BODY_MARK.split(definition, maxsplit=1), "", ""][:3]
+    head = ARRAY_WORDS.sub("", QUALIFIER.sub("", head))
+    return head + mark + DECLARATIONS.sub(plain, body)
+
 
 
 def _variables(tree: Any) -> Iterator[tuple[str, Tree]]:

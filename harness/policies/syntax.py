@@ -52,9 +52,7 @@ DECLARATIONS = re.compile(r"\bdeclare\b.*?\bbegin\b", re.IGNORECASE | re.DOTALL)
 COMMENT = re.compile(r"--[^\n]*")
 _NAMED = rf"((?:\bdeclare|;)\s+{_WORD}\s+(?:constant\s+)?)"
 # `name constant schema.type`, but not `name table.column%type`.
-QUALIFIED_TYPE = re.compile(
-    rf"{_NAMED}{_WORD}\.(?={_WORD}(?!%type\b))", re.IGNORECASE
-)
+QUALIFIED_TYPE = re.compile(rf"{_NAMED}{_WORD}\.(?={_WORD}(?!%type\b))", re.IGNORECASE)
 SCALAR_TYPE = re.compile(
     rf"{_NAMED}(?!(?:record|refcursor|cursor|alias)\b)(?:(?!%rowtype)[^;:=])+?"
     r"(?=\s*(?:;|:?=|\bdefault\b|\bnot\s+null\b))",
@@ -195,7 +193,6 @@ def _respelled(definition: str, declared: re.Pattern[str], spelling: str) -> str
     head, mark, body = [*BODY_MARK.split(definition, maxsplit=1), "", ""][:3]
     head = ARRAY_WORDS.sub("", QUALIFIER.sub("", head))
     return head + mark + DECLARATIONS.sub(plain, body)
-
 
 
 def _variables(tree: Any) -> Iterator[tuple[str, Tree]]:

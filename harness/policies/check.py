@@ -48,6 +48,7 @@ from harness.policies.population import (
     tables_without_rows,
 )
 from harness.policies.probing import Prober
+from harness.policies.properties_authors import rows_name_who_wrote_them
 from harness.policies.properties_balances import own_balances_are_not_written
 from harness.policies.properties_grants import (
     replica_identities_serve_publications,
@@ -55,7 +56,10 @@ from harness.policies.properties_grants import (
     updates_reach_rows_that_are_seen,
 )
 from harness.policies.properties_inserts import rows_are_not_planted
+from harness.policies.properties_mates import mates_keep_to_their_own
+from harness.policies.properties_moves import rows_move_where_they_may_be_stored
 from harness.policies.properties_powers import own_powers_are_not_raised
+from harness.policies.properties_privileges import privileges_are_given_by_others
 from harness.policies.properties_realtime import topics_reach_only_their_own
 from harness.policies.properties_sequences import sequences_open_nothing_of_others
 from harness.policies.properties_shared import (
@@ -99,8 +103,12 @@ PROPERTIES: tuple[Property, ...] = (
     views_reveal_nothing_hidden,
     own_powers_are_not_raised,
     own_balances_are_not_written,
+    privileges_are_given_by_others,
     rows_are_not_planted,
+    rows_name_who_wrote_them,
     updates.rows_are_not_handed_over,
+    rows_move_where_they_may_be_stored,
+    mates_keep_to_their_own,
     updates.moves_stay_within_insert_rights,
     buckets_are_closed_until_a_policy_names_them,
     private_sharing_is_not_public,

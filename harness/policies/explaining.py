@@ -32,7 +32,7 @@ from harness.policies.ownership import Ownership, Part, pairs_users
 from harness.policies.personas import Persona
 from harness.policies.population import Population, StoredRow
 from harness.policies.probing import Attempt, Prober
-from harness.policies.public_marks import Mark, bears, marks_of
+from harness.policies.public_marks import Mark, bears, marks_of, shuts
 from harness.policies.syntax import Tree, ast, deparse, disjuncts, parse_condition
 from harness.policies.table_order import BARRING_NAME
 from harness.policies.trial import Trial
@@ -52,6 +52,9 @@ PUBLIC_WORDS = re.compile(
     r"logged.in users|visible to all|readable by all|viewable by|published|world)\b",
     re.IGNORECASE,
 )
+
+# That a row is still there says nothing about whom it is for.
+GONE_NAME = re.compile(r"(^|_)(deleted|removed|trashed)(_at|_on)?$")
 
 
 def promises_privacy(policy: Policy) -> bool:
@@ -82,6 +85,7 @@ class Atom:
     asks_row: bool = False
     marks: tuple[Mark, ...] = ()
     plain: bool = False
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Branch:
 
     policy: Policy
     atoms: tuple[Atom, ...]
+    # Another condition of the same policy opens only what bears a public mark.
+    partly_public: bool = False
 
     @property
     def selective(self) -> bool:
@@ -150,10 +156,42 @@ class Explainer:
         )
         truths: Sequence[bool] = answer.fetched or []
         return [
-            Branch(policy, tuple([await self._on(relation, row, a) for a in atoms]))
+            await self._branch(relation, row, command, policy, atoms, persona.role)
             for (policy, atoms), true in zip(branches, truths, strict=False)
             if true
         ]
+
+    async def _branch(
+        self,
+        relation: Relation,
+        row: StoredRow,
+        command: str,
+        policy: Policy,
+        atoms: tuple[str, ...],
+        role: str,
+    ) -> Branch:
+        judged = tuple([await self._on(relation, row, atom) for atom in atoms])
+        beside = [
+            other
+            for its, other in self._of(relation, command, role)
+            if its.name == policy.name and other != atoms
+        ]
+        found = [self._atom(relation, atom) for other in beside for atom in other]
+        partly = any(atom.marks or atom.opens for atom in found)
+        plain = [
+            list(other)
+            for other in [atoms, *beside]
+            if all(self._atom(relation, atom).plain for atom in other)
+        ]
+        branch = Branch(policy, judged, partly_public=partly)
+        if list(atoms) not in plain or len(plain) < 2 or not branch.by_design:
+            return branch
+        # Who lists every state there is selects nothing.
+        whole = " or ".join(f"({' and '.join(other)})" for other in plain)
+        if not await self._is_vacuous(relation, whole):
+            return branch
+        blunt = tuple(replace(atom, asks_row=False) for atom in judged)
+        return replace(branch, atoms=blunt)
 
     async def _on(self, relation: Relation, row: StoredRow, sql: str) -> Atom:
         """Judge a condition that is true of ``row``."""
@@ -161,9 +199,18 @@ class Explainer:
         if atom.marks:
             public = bears(row, atom.marks, self.catalog, self.population)
             return atom if public else replace(atom, by_design=False)
+        files = relation.name == Name("storage", "objects")
+        if files and atom.asks_row and not (await self._asks_files(relation, atom)):
+            return replace(atom, asks_row=False)
         if atom.plain and await self._is_vacuous(relation, sql):
             return replace(atom, by_design=False, reason="is true of every row")
         return atom
+
+    async def _asks_files(self, relation: Relation, atom: Atom) -> bool:
+        """Say whether a condition of names alone tells one file from another."""
+        reading = read_condition(atom.sql, relation.name, self.catalog)
+        alone = not (reading.caller or reading.reads or reading.calls)
+        return not (alone and await self._is_vacuous(relation, atom.sql))
 
     async def _is_vacuous(self, relation: Relation, sql: str) -> bool:
         key = (relation.name, sql)
@@ -207,13 +254,17 @@ class Explainer:
         if reading.tautology:
             return Atom(sql, False, "compares a column with itself")
         asks_row = any(c.column != "bucket_id" for c in row_columns)
+        asks_row = asks_row and not all(GONE_NAME.search(c.column) for c in row_columns)
         if not keyed and self._asks_for_any(reading):
             return Atom(sql, False, "asks if the caller has any such row, not this one")
+        if not keyed and shuts(sql):
+            return Atom(sql, False, "admits what is not meant for everybody", True)
         if not keyed:
             plain = asks_row and not (reading.caller or reading.reads)
             plain = plain and relation.name != Name("storage", "objects")
             reason = "does not ask whose row it is"
-            return Atom(sql, True, reason, asks_row, plain=plain)
+            opens = plain and bool(marks_of(reading))
+            return Atom(sql, True, reason, asks_row, plain=plain, opens=opens)
         if reading.caller and self._bars_some(sql, reading):
             return Atom(sql, True, "keeps out those who are barred", True)
         if reading.caller:
@@ -252,9 +303,19 @@ class Explainer:
         return any(
             table not in granting
             and self._is_entity(table)
-            and not any(_flags(left, right, table) for left, right in pairs)
+            and not any(
+                _flags(left, right, table) and not self._is_key(table, left)
+                for left, right in pairs
+            )
             for table in asked
         )
+
+    def _is_key(self, table: Name, column: object) -> bool:
+        """Say whether a column says what a row belongs to, not how it stands."""
+        owned = self.ownership.of(table)
+        keys = {*owned.user_names, *owned.tenants}
+        keys |= {name for parent in owned.parents for name in parent.columns}
+        return isinstance(column, Col) and column.column in keys
 
     def _bars_some(self, sql: str, reading: Reading) -> bool:
         """Say whether all are let in but those whom a list keeps out (a ban)."""

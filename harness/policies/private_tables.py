@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 
-from harness.db.catalog import Column, Relation
+from harness.db.catalog import Column, Name, Relation
 from harness.policies.comparisons import UID
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
+from harness.policies.public_marks import marks_of
 from harness.policies.storage_paths import OBJECTS
+from harness.policies.table_order import BARRING_NAME
 from harness.policies.trial import Trial
 from harness.policies.values import TEXT_TYPES
 
@@ -38,7 +40,18 @@ PRIVATE_TABLE = re.compile(
     r"credentials?|tokens?|api_?keys?|medical|patients?|prescriptions?|diagnos[ei]s|"
     r"health|salar(y|ies)|payroll|bank|billing|invites?|invitations?|drafts?|"
     r"preferences|push_subscriptions?|passwords?|audits?|audit_logs?|journals?|"
-    r"diar(y|ies))(_|$)"
+    r"diar(y|ies)|bookings?|reservations?|appointments?|tickets?|subscribers?|leads?|"
+    r"waitlists?|kyc|grades?|absences?|complaints?|receipts?|payslips?|contracts?)(_|$)"
+)
+
+
+CLOSED_COLUMN = re.compile(r"private|visib|privacy|secret|confidential|audience")
+PRIVATE_BUCKET = re.compile(
+    r"(^|[_-])(private|dms?|messages?|drafts?|kyc|ids?|identity|passports?|invoices?|"
+    r"receipts?|contracts?|payslips?|scans?|medical|health|records?|prescriptions?|"
+    r"statements?|tax|legal|docs|documents?|licen[cs]es?|proofs?|verifications?|"
+    r"confidential|secrets?|internal|backups?|resumes?|cvs?)"
+    r"([_-]|$)"
 )
 
 
@@ -86,12 +99,59 @@ def why_private(
         return f"holds {column}"
     if relation.name == OBJECTS and _kept_apart(trial, relation, row):
         return "has folders of their own in this private bucket"
+    if relation.name == OBJECTS and _is_private_bucket(trial, row):
+        return f"are private in bucket {row.text('bucket_id')}, by its name"
+    if _pairs_barred(trial, relation):
+        return "says who shuts whom out"
     if PRIVATE_TABLE.search(relation.name.name):
         return "is private by its name"
     if stated:
         return ""
+    closed = _closed_parent(trial, persona, relation, row)
+    if closed:
+        return f"hangs on a row of {closed} that is closed to them"
     hidden = _hidden_parent(trial, persona, relation)
     return f"hangs on {hidden}, of which they see nothing" if hidden else ""
+
+
+def _is_private_bucket(trial: Trial, row: StoredRow) -> bool:
+    """Say whether a file lies in a private bucket with a name for private files."""
+    return any(
+        bucket.id == row.text("bucket_id")
+        and not bucket.public
+        and PRIVATE_BUCKET.search(bucket.id)
+        for bucket in trial.catalog.buckets
+    )
+
+
+def _pairs_barred(trial: Trial, relation: Relation) -> bool:
+    """Say whether rows say who has blocked whom."""
+    owned = trial.ownership.of(relation.name)
+    return len(owned.users) > 1 and bool(BARRING_NAME.search(relation.name.name))
+
+
+def _closed_parent(
+    trial: Trial, persona: Persona, relation: Relation, row: StoredRow
+) -> str:
+    """Return the table of a parent that its own policy keeps from strangers."""
+    for parent in trial.ownership.of(relation.name).parents:
+        wanted = [row.text(column) for column in parent.columns]
+        for above in trial.foreign_rows(persona, parent.target):
+            same = wanted == [above.text(c) for c in parent.target_columns]
+            closed = same and not trial.decisions.may(persona, "SELECT", above)
+            if closed and _is_marked_private(trial, parent.target):
+                return str(parent.target)
+    return ""
+
+
+def _is_marked_private(trial: Trial, table: Name) -> bool:
+    """Say whether policies of a table tell its private rows from the others."""
+    return any(
+        CLOSED_COLUMN.search(mark.column.column) and mark.column.table == table
+        for (name, _), reading in trial.mined.policy_readings.items()
+        if name == table
+        for mark in marks_of(reading)
+    )
 
 
 def _kept_apart(trial: Trial, relation: Relation, row: StoredRow) -> bool:

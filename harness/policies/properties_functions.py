@@ -160,6 +160,8 @@ def _hurts(trial: Trial, called: Called, change: Change) -> bool:
         return False
     if change.stored is not None:
         clan = change.stored.clan
+        if _claims(trial, called, change, change.stored):
+            return False
         return bool(clan) and clan != called.persona.clan
     if called.call.scope == "own":
         return False
@@ -169,6 +171,21 @@ def _hurts(trial: Trial, called: Called, change: Change) -> bool:
     text = " ".join(leaves(dict(change.after or {})))
     named = {u.clan for u in trial.population.world.cast.users if u.id in text}
     return bool(named) and called.persona.clan not in named
+
+
+def _claims(trial: Trial, called: Called, change: Change, row: StoredRow) -> bool:
+    """Say whether the caller takes on what is free and what they see: a ride, a job."""
+    users = trial.ownership.of(change.table).user_names
+    relation = trial.catalog.relations[change.table]
+    return (
+        change.kind == "update"
+        and trial.decisions.may(called.persona, "SELECT", row)
+        and any(
+            not relation.column(column).not_null
+            and as_text((change.after or {}).get(column)) == called.persona.sub
+            for column in users
+        )
+    )
 
 
 def _parent_clans(trial: Trial, change: Change) -> set[str]:
@@ -273,6 +290,7 @@ def _presents_a_secret(trial: Trial, call: Call) -> bool:
     return any(
         is_secret(column) and row.text(column.name) in told
         for row in call.about
+        if row.clan == call.victim
         for column in trial.catalog.relations[row.table].columns
     )
 

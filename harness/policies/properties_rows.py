@@ -7,7 +7,9 @@ only those who may read it; policies answer instead of raising.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from harness.db.catalog import Relation
 from harness.policies.cases import Case, Expectation, Step, Violation
@@ -16,6 +18,7 @@ from harness.policies.explaining import Branch, Explainer, promises_publicity
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.private_tables import why_private, why_secret
+from harness.policies.public_marks import is_closed
 from harness.policies.trial import Judgement, Trial
 from harness.policies.witness import describe
 
@@ -31,6 +34,7 @@ __all__ = [
     "tables_without_rls_are_closed",
 ]
 
+MAX_LOOKS = 12
 COMMANDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 VERBS = {"UPDATE": "change", "DELETE": "delete", "SELECT": "read"}
 
@@ -113,7 +117,7 @@ async def others_rows_are_not_read(trial: Trial) -> Judgement:
                 for row in trial.foreign_rows(persona, relation.name)
                 if trial.decisions.may(persona, "SELECT", row)
             ]
-            for row in seen[:12]:
+            for row in _varied(seen)[:MAX_LOOKS]:
                 branches = await explainer.true_branches(
                     persona, relation, row, "SELECT"
                 )
@@ -129,6 +133,17 @@ async def others_rows_are_not_read(trial: Trial) -> Judgement:
     return judgement
 
 
+def _varied(rows: list[StoredRow]) -> list[StoredRow]:
+    """Return rows in turns of their users: each may have another privacy."""
+    turns: Counter[frozenset[str]] = Counter()
+    ranked = []
+    for row in rows:
+        users = frozenset(row.users)
+        ranked.append((turns[users], row))
+        turns[users] += 1
+    return [row for _, row in sorted(ranked, key=itemgetter(0))]
+
+
 def _objection(
     trial: Trial,
     persona: Persona,
@@ -139,10 +154,14 @@ def _objection(
     """Say why rows should stay private although branches let them out on purpose."""
     if not meant:
         return ""
+    if is_closed(relation, row):
+        return "shows what its owner keeps to themselves"
     secret = why_secret(trial, persona, relation)
     if secret or any(branch.selective for branch in meant):
         return secret
     stated = any(promises_publicity(branch.policy) for branch in meant)
+    if any(branch.partly_public for branch in meant):
+        return "is opened beside, by the same policy, only in a public state"
     return why_private(trial, persona, relation, row, stated=stated)
 
 

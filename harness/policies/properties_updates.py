@@ -205,7 +205,7 @@ def _gifts(trial: Trial, persona: Persona, relation: Relation) -> Iterator[Move]
             mine = row.text(column) == persona.sub
             if not mine or not _changeable(relation, persona, column):
                 continue
-            for victim in victims:
+            for victim in (v for v in victims if v != persona.sub):
                 action = f"hand rows of {relation.name} to another"
                 yield Move(row, {column: victim}, action)
         for other in foreign[:1]:
@@ -235,7 +235,11 @@ def _moved_objects(
         if same and folder:
             extension = (row.text("name") or "").rpartition(".")[2]
             name = f"{folder}/moved.{extension}"
-            yield Move(row, {"name": name}, "move files into another user's folder")
+            yield Move(
+                row,
+                {"name": name},
+                "move files of storage.objects into another user's folder",
+            )
             return
 
 
@@ -261,7 +265,11 @@ def _taken_objects(trial: Trial, persona: Persona, row: StoredRow) -> Iterator[M
         if folder and own.text("bucket_id") == row.text("bucket_id"):
             extension = (row.text("name") or "").rpartition(".")[2]
             name = f"{folder}/taken.{extension}"
-            yield Move(row, {"name": name}, "move another user's files to their own")
+            yield Move(
+                row,
+                {"name": name},
+                "move another's files of storage.objects to their own",
+            )
             return
 
 

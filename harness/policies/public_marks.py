@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.db.catalog import Catalog, Name
+from pglast import enums
+
+from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.comparisons import Clock, Col, Comparison, Const, Opaque, Reading
 from harness.policies.population import Population, StoredRow
+from harness.policies.syntax import Tree, ast, parse_condition
 
-__all__ = ["Mark", "bears", "marks_of"]
+__all__ = ["Mark", "bears", "is_closed", "marks_of", "shuts"]
 
 OBJECTS = Name("storage", "objects")
 USERS = Name("auth", "users")
@@ -40,6 +43,20 @@ PUBLIC_VALUES = frozenset(
 )
 SHUT_NAME = re.compile(r"private|hidden|draft|internal|secret|locked|banned|blocked")
 OPENING_NAME = re.compile(r"publi|releas|visib|live|open|list|shar|reveal|embargo")
+CLOSED_NAME = re.compile(r"private|hidden|draft|internal|secret|confidential|deleted")
+CLOSED_VALUES = frozenset(
+    (
+        "private",
+        "only_me",
+        "internal",
+        "draft",
+        "hidden",
+        "secret",
+        "confidential",
+        "personal",
+    )
+)
+AUDIENCE_NAME = re.compile(r"^(visib\w*|privacy\w*|audience|sharing)$")
 MAX_DEPTH = 3
 
 
@@ -69,6 +86,37 @@ def marks_of(reading: Reading) -> tuple[Mark, ...]:
             mark for comparison in reading.comparisons for mark in _marks(comparison)
         )
     )
+
+
+def is_closed(relation: Relation, row: StoredRow) -> bool:
+    """Say whether a row's own audience is its owner: ``visibility = 'private'``."""
+    return any(
+        AUDIENCE_NAME.search(column.name)
+        and row.text(column.name) in ("private", "only_me", "secret", "personal")
+        for column in relation.columns
+    )
+
+
+def shuts(condition: str) -> bool:
+    """Say whether a condition holds of what is closed: ``internal``, not public."""
+    node: Tree = parse_condition(condition)
+    if isinstance(node, ast.ColumnRef):
+        name = node.fields[-1]
+        return isinstance(name, ast.String) and bool(CLOSED_NAME.search(name.sval))
+    if not isinstance(node, ast.A_Expr) or node.kind != enums.A_Expr_Kind.AEXPR_OP:
+        return False
+    value = _constant(node.rexpr) or _constant(node.lexpr)
+    operator = node.name[-1].sval
+    return (operator == "=" and value in CLOSED_VALUES) or (
+        operator in ("<>", "!=") and value in PUBLIC_VALUES
+    )
+
+
+def _constant(node: Tree) -> str:
+    while isinstance(node, ast.TypeCast):
+        node = node.arg
+    text = isinstance(node, ast.A_Const) and isinstance(node.val, ast.String)
+    return str(node.val.sval) if text else ""
 
 
 def _marks(comparison: Comparison) -> Iterator[Mark]:

@@ -200,7 +200,7 @@ class ChangeFeed:
         self._last_commit_us = begin.commit_us
         if relation.schema == "realtime" and relation.name.startswith("messages"):
             if change.operation == "INSERT":
-                self._service.broadcast_stored(change)
+                self._service.broadcast_stored(change, begin.commit_us)
             return
         self._service.metrics.changes_decoded += 1
         if not self.registry.watchers(relation.schema, relation.name):
@@ -301,8 +301,7 @@ class ChangeFeed:
             items.append(entry)
             self._queue.popleft()
         try:
-            self._post(await self._letters_when_possible(items))
-            self.registry.retire(items[0].commit_lsn)
+            await self._deliver_batch(items)
         except Exception as exc:
             # A batch that breaks us must not end the feed; its readers are told.
             log.exception("a batch of changes was lost")
@@ -310,6 +309,18 @@ class ChangeFeed:
             self._lose(items, f"internal error ({type(exc).__name__})")
         if self._stream and len(self._queue) < self._settings.unseen_change_limit / 2:
             self._stream.resume()
+
+    async def _deliver_batch(self, items: list[Item]) -> None:
+        began_s = self._service.unix_s()
+        letters = await self._letters_when_possible(items)
+        judged_s = self._service.unix_s()
+        self._post(letters)
+        self.registry.retire(items[0].commit_lsn)
+        metrics = self._service.metrics
+        metrics.change_batches += 1
+        metrics.change_waiting_seconds += began_s - items[0].commit_us / 1_000_000
+        metrics.change_judging_seconds += judged_s - began_s
+        metrics.change_writing_seconds += self._service.unix_s() - judged_s
 
     async def _letters_when_possible(self, items: list[Item]) -> list[Letter]:
         attempt = 0

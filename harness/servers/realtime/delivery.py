@@ -90,6 +90,8 @@ async def write_letters(
 def _endings(batch: TableBatch, role: RoleWatchers) -> list[Letter]:
     """Return the ends of subscriptions whose filters cannot be decided."""
     broken = batch.matcher.broken
+    if not broken:
+        return []
     reasons = [
         next((broken[watch] for watch in watches if watch in broken), "")
         for watches in role.kinds

@@ -41,8 +41,12 @@ class _Member(NamedTuple):
 def commit_timestamp(unix_us: int) -> str:
     """Return a commit time in UTC with milliseconds."""
     seconds, rest_us = divmod(unix_us, 1_000_000)
-    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{stamp}.{rest_us // 1000:03d}Z"
+    return f"{_to_the_second(seconds)}.{rest_us // 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=256)
+def _to_the_second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class ChangeEncoder:

@@ -200,7 +200,7 @@ class RealtimeService:
         """Clean up after a socket that has closed."""
         self.sockets.discard(socket)
 
-    def broadcast_stored(self, change: Change) -> None:
+    def broadcast_stored(self, change: Change, commit_us: int) -> None:
         """Broadcast a row of realtime.messages that was just committed."""
         row = dict(zip(change.relation.columns, change.new or (), strict=True))
         topic, event = row.get("topic"), row.get("event")
@@ -219,6 +219,7 @@ class RealtimeService:
         else:
             return
         self.metrics.broadcasts_from_database += 1
+        self.metrics.broadcast_waiting_seconds += self.unix_s() - commit_us / 1_000_000
         self.quotas.events.add()
         if self.quotas.events.exceeded:
             return

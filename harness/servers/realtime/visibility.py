@@ -143,12 +143,16 @@ class VisibilityChecker:
         opened anew the next time.
         """
         verdict = Verdict()
-        shares = [_Share(self._main, claims, 0)]
-        if len(claims) >= MANY_CLAIMS and await self._has_helper():
-            mine, rest = shares[0].cut(len(claims) // 2)
-            shares = [mine, rest._replace(connection=self._helper)]
+        share = _Share(self._main, claims, 0)
+        if len(claims) < MANY_CLAIMS or not await self._has_helper():
+            await self._check_share(question, share, verdict)
+            return verdict
+        mine, rest = share.cut(len(claims) // 2)
         results = await asyncio.gather(
-            *(self._check_share(question, share, verdict) for share in shares),
+            self._check_share(question, mine, verdict),
+            self._check_share(
+                question, rest._replace(connection=self._helper), verdict
+            ),
             return_exceptions=True,
         )
         for result in results:
@@ -202,14 +206,15 @@ class VisibilityChecker:
         self, question: Question, share: _Share, verdict: Verdict
     ) -> bool:
         """Judge a single row; returns whether that was enough."""
-        asking = [
-            number
-            for number, one in enumerate(share.claims, share.first)
-            if one.members is None or one.members
-        ]
         claims = share.claims
-        if len(asking) < len(claims):
+        asking: Sequence[int] = range(share.first, share.first + len(claims))
+        if claims[0].members is not None:
+            asking = [
+                number for number in asking if claims[number - share.first].members
+            ]
             claims = [claims[number - share.first] for number in asking]
+            if not claims:
+                return True
         arguments = [
             *question.rows[0],
             question.role,

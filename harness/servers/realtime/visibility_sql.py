@@ -77,25 +77,31 @@ declare
     _ignored text;
 begin
 """
-# The stream names transactions by the low half of their id.  Those before every running
-# transaction are visible; only if some are not is each looked up.
+# The stream names transactions by the low half of their id: whether one is before every
+# running transaction, and so visible, and whether any of some is not visible yet.
+BEFORE_RUNNING = """
+((txid_snapshot_xmin(txid_current_snapshot()) - {xid}) & 4294967295)
+    between 1 and 2147483648
+"""
+ANY_UNSEEN = """
+exists (
+    select from unnest({xids}) as x, (
+        select pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    ) as s (high)
+    where not pg_visible_in_snapshot(
+        ((high & ~4294967295) + x + case
+            when x - (high & 4294967295) > 2147483648 then -4294967296
+            when (high & 4294967295) - x > 2147483648 then 4294967296
+            else 0
+        end)::text::xid8, pg_current_snapshot())
+)
+"""
 FIND_BY_KEY = """
     if cardinality(_xids) > 0 and (
         _xids[cardinality(_xids)] - _xids[1] > 2147483648
-        or ((pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-            - _xids[cardinality(_xids)]) & 4294967295) not between 1 and 2147483648
+        or not {before_running}
     ) then
-        if exists (
-            select from unnest(_xids) as x, (
-                select pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-            ) as s (high)
-            where not pg_visible_in_snapshot(
-                ((high & ~4294967295) + x + case
-                    when x - (high & 4294967295) > 2147483648 then -4294967296
-                    when (high & 4294967295) - x > 2147483648 then 4294967296
-                    else 0
-                end)::text::xid8, pg_current_snapshot())
-        ) then
+        if {any_unseen} then
             who := {not_yet};
             return next;
             return;
@@ -284,6 +290,8 @@ def check_function(name: str, table: Table, *, careful: bool) -> str:
         ),
         "key_names": _text_array([column.name for column in table.key]),
         "separator": SEPARATOR,
+        "before_running": BEFORE_RUNNING.format(xid="_xids[cardinality(_xids)]"),
+        "any_unseen": ANY_UNSEEN.format(xids="_xids"),
         "not_yet": str(NOT_YET),
         "all_rows": str(ALL_ROWS),
         "failed": str(FAILED),

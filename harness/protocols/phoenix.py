@@ -239,9 +239,10 @@ def decode_json(data: bytes) -> Any:
     """
     try:
         if _LONG_NUMBER.search(data):
-            value = json.loads(data, parse_constant=_refuse_constant)
-            # This reader, unlike the other, takes halves of characters.
-            json.dumps(value, ensure_ascii=False).encode()
+            value = json.loads(data.decode(), parse_constant=_refuse_constant)
+            # This reader, unlike the other, takes halves of characters and numbers
+            # beyond every float.
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         else:
             value = orjson.loads(data)
     except (ValueError, RecursionError) as exc:

@@ -80,13 +80,13 @@ class MessageDecoder:
     ``max_bytes``; the decoder must not be fed after that.
     """
 
-    __slots__ = ("_fragments", "_fragments_bytes", "_opcode", "_partial", "max_bytes")
+    __slots__ = ("_fragments", "_opcode", "_partial", "max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._partial: bytearray | None = None
-        self._fragments: list[bytes] | None = None
-        self._fragments_bytes = 0
+        # One buffer: fragments of no bytes, however many, are to cost nothing.
+        self._fragments: bytearray | None = None
         self._opcode = OP_CONTINUATION
 
     def feed(self, data: bytes) -> list[WireMessage]:
@@ -149,7 +149,7 @@ class MessageDecoder:
                 return None
             length = _U64.unpack_from(data, mask_start)[0]
             mask_start += 8
-        if length + self._fragments_bytes > self.max_bytes:
+        if length + len(self._fragments or b"") > self.max_bytes:
             raise WebSocketError(CLOSE_TOO_BIG, f"message of {length} bytes")
         return mask_start, length
 
@@ -161,8 +161,7 @@ class MessageDecoder:
             return self._begin(opcode, frame)
         if opcode != OP_CONTINUATION:
             raise WebSocketError(CLOSE_PROTOCOL_ERROR, "message inside a message")
-        self._fragments.append(frame.payload)
-        self._fragments_bytes += len(frame.payload)
+        self._fragments += frame.payload
         return self._finish() if frame.first & FIN else None
 
     def _begin(self, opcode: int, frame: _Frame) -> WireMessage | None:
@@ -171,14 +170,12 @@ class MessageDecoder:
         if frame.first & FIN:
             return WireMessage(opcode, frame.payload)
         self._opcode = opcode
-        self._fragments = [frame.payload]
-        self._fragments_bytes = len(frame.payload)
+        self._fragments = bytearray(frame.payload)
         return None
 
     def _finish(self) -> WireMessage:
-        payload = b"".join(self._fragments or ())
+        payload = bytes(self._fragments or b"")
         self._fragments = None
-        self._fragments_bytes = 0
         return WireMessage(self._opcode, payload)
 
 

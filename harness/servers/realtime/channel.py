@@ -263,7 +263,11 @@ class Channel:
 
     def _broadcast_binary(self, message: BinaryBroadcast) -> None:
         outgoing = BinaryOutgoing(
-            self.topic, message.event, message.payload, is_json=message.is_json
+            self.topic,
+            message.event,
+            message.payload,
+            is_json=message.is_json,
+            unchecked=True,
         )
         limit = self.socket.service.settings.max_payload_bytes
         # The hosted service measures event, encoding and metadata with the payload.

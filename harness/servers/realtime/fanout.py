@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 from harness.errors import LocalProtocolError
 from harness.protocols.phoenix import (
     V2,
+    MalformedMessageError,
     Serializer,
+    decode_json,
     encode_binary_broadcast,
     encode_json,
 )
@@ -79,10 +81,12 @@ class OutgoingMessage:
 class BinaryOutgoing:
     """A user broadcast: binary for version 2, spliced into JSON for version 1.
 
-    ``message_id`` is announced as ``meta.id``.  Binary payloads have no version 1 form.
+    ``message_id`` is announced as ``meta.id``.  Binary payloads have no version 1 form,
+    nor have ``unchecked`` ones that turn out to be no JSON: spliced in, they could say
+    anything.
     """
 
-    __slots__ = ("event", "is_json", "message_id", "payload", "topic")
+    __slots__ = ("_unchecked", "event", "is_json", "message_id", "payload", "topic")
 
     def __init__(
         self,
@@ -92,12 +96,14 @@ class BinaryOutgoing:
         *,
         is_json: bool,
         message_id: str | None = None,
+        unchecked: bool = False,
     ) -> None:
         self.topic = topic
         self.event = event
         self.payload = payload
         self.is_json = is_json
         self.message_id = message_id
+        self._unchecked = unchecked
 
     def frame(self, serializer: Serializer) -> bytes:
         """Return the frame of either version."""
@@ -107,7 +113,7 @@ class BinaryOutgoing:
             except LocalProtocolError:
                 # Names too long for one-byte sizes still fit the text form.
                 pass
-        if not self.is_json:
+        if not self.is_json or (self._unchecked and not _is_json(self.payload)):
             return b""
         text = serializer.push(None, self.topic, "broadcast", self._json())
         return encode_frame(OP_TEXT, text)
@@ -328,6 +334,14 @@ class Bus:
         """Let go of what writers know of the topic."""
         self.broadcasts.close()
         self.presences.close()
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        decode_json(payload)
+    except MalformedMessageError:
+        return False
+    return True
 
 
 def _handed(channel: Channel) -> HandedTransport:

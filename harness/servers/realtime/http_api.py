@@ -310,7 +310,11 @@ def _as_text(message: Mapping[str, Any]) -> OutgoingMessage:
 
 
 def _headers_json(request: web.BaseRequest) -> str:
-    headers = {name.lower(): value for name, value in request.headers.items()}
+    # Bytes of a header that are no text came as halves of characters.
+    headers = {
+        name.lower(): value.encode(errors="surrogateescape").decode(errors="replace")
+        for name, value in request.headers.items()
+    }
     return encode_json(headers).decode()
 
 

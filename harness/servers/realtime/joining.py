@@ -161,6 +161,8 @@ class Joiner:
         except RefusedError as exc:
             channel.remove()
             self._refuse(channel.socket, message, exc, channel.identity)
+            if previous is not None:
+                previous.send_close("phx_close", {})
             return
         self._welcome(channel, message, request, previous, access)
         for stored in replayed:

@@ -33,6 +33,7 @@ SQL_OPERATORS = {
     "match": "v::text ~ $2",
     "imatch": "v::text ~* $2",
 }
+DATES = frozenset({"date", "timestamp", "timestamptz"})
 FILTER_TIMEOUT_S = 1.0
 TOO_SLOW = "a filter takes too long"
 Positions = frozenset[int]
@@ -126,9 +127,17 @@ class Matcher:
         known = self._table.predicates
         if condition not in known:
             canonical = await self._canonical(condition, column)
-            known[condition] = predicate(canonical, column.comparable)
+            known[condition] = predicate(canonical, self._comparable(column))
         found: Predicate | None = known[condition]
         return found
+
+    def _comparable(self, column: Column) -> str:
+        """Return the type whose text tells everything, '' where SQL has to compare."""
+        if column.comparable in DATES:
+            # The stream prints dates as ISO; here they look as the database likes them.
+            style = self._connection.get_settings().DateStyle
+            return column.comparable if style.startswith("ISO") else ""
+        return column.comparable
 
     async def _canonical(self, condition: Filter, column: Column) -> Filter:
         """Return the filter with its value as PostgreSQL prints it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from harness.errors import LocalProtocolError
 from harness.protocols.phoenix import V2, encode_binary_broadcast, encode_json
 from harness.protocols.websocket import OP_BINARY, encode_frame
 from harness.servers.realtime.database import Database, DatabaseUnavailableError
@@ -57,13 +58,16 @@ class Replayed:
             )
             channel.push("broadcast", text)
         elif self.binary_payload is not None and channel.socket.serializer is V2:
-            frame = encode_binary_broadcast(
-                channel.topic,
-                self.event,
-                self.binary_payload,
-                is_json=False,
-                metadata=encode_json(meta),
-            )
+            try:
+                frame = encode_binary_broadcast(
+                    channel.topic,
+                    self.event,
+                    self.binary_payload,
+                    is_json=False,
+                    metadata=encode_json(meta),
+                )
+            except LocalProtocolError:
+                return  # names too long for a binary frame: it was never heard live
             channel.socket.send(encode_frame(OP_BINARY, frame))
 
 

@@ -122,7 +122,7 @@ class _Front(asyncio.Protocol):
         head, blank, rest = self._buffer.partition(b"\r\n\r\n")
         if not blank:
             return
-        line, *lines = head.decode().split("\r\n")
+        line, *lines = head.decode("latin-1").split("\r\n")
         pairs = (header.split(": ", 1) for header in lines)
         headers = {name.lower(): value for name, value in pairs}
         target = line.split(" ")[1]

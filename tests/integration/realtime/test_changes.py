@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from harness.servers.realtime.visibility import MANY_CLAIMS
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire, until
 
@@ -176,6 +177,27 @@ async def test_many_claims_are_judged_by_two_connections_as_by_one(
             for body in (None, "all at once"):
                 record = (await wire.change())["record"]
                 assert record == {"id": ids[user], "user_id": user, "body": body}
+            assert await wire.settle() == []
+
+
+async def test_connection_whose_claims_ask_for_nothing_shows_nothing(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(*OWNED)
+    users = [str(UUID(int=number + 1)) for number in range(MANY_CLAIMS)]
+    asking = MANY_CLAIMS // 2
+    async with AsyncExitStack() as stack:
+        wires = []
+        for number, user in enumerate(users):
+            wire = Wire(server, server.token(sub=user))
+            wires.append(await stack.enter_async_context(wire))
+            narrow = {**ALL_NOTES, "filter": "id=eq.99"}
+            await wire.watch("realtime:notes", ALL_NOTES if number < asking else narrow)
+        await server.sql(f"insert into notes values (1, '{users[0]}')")
+        assert (await wires[0].change())["record"]["id"] == 1
+        await server.sql(f"insert into notes values (99, '{users[-1]}')")
+        assert (await wires[-1].change())["record"]["id"] == 99
+        for wire in wires:
             assert await wire.settle() == []
 
 

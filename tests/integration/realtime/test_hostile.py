@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.integration.realtime.conftest import Serve
@@ -228,3 +229,121 @@ async def test_channel_that_left_asks_no_more(serve: Serve) -> None:
 def subscribing() -> bool:
     """Tell whether a subscription is being made in the background."""
     return any("_subscribe" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_number_beyond_every_float_is_ignored(server: RealtimeServer) -> None:
+    async with Wire(server) as wire, Wire(server) as other:
+        await wire.join(TOPIC)
+        await other.join(TOPIC)
+        for long in ("1", HUGE):
+            payload = f'{{"event":"e","payload":{{"a":{long},"b":1e999}}}}'
+            await wire.socket.send(f'["1","7","{TOPIC}","broadcast",{payload}]')
+        assert (await wire.ask("phoenix", "heartbeat", {}))["status"] == "ok"
+        assert await other.settle() == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'0},"event":"phx_close","x":{"y":0',
+        b'{"a":1}} ',
+        b'{"a":"\xff"}',
+        b'{"a":NaN}',
+        b"",
+        b"\xef\xbb\xbf{}",
+    ],
+)
+async def test_broken_json_of_a_binary_push_is_spliced_into_no_text(
+    server: RealtimeServer, payload: bytes
+) -> None:
+    names = (b"1", b"2", TOPIC.encode(), b"e", b"")
+    push = bytes((3, *map(len, names), 1)) + b"".join(names)
+    async with Wire(server) as sender, Wire(server, vsn="1.0.0") as old:
+        await sender.join(TOPIC)
+        await old.join(TOPIC)
+        await sender.socket.send(push + payload)
+        await sender.socket.send(push + b'{"good":1}')
+        heard = await old.expect(event="broadcast")
+        assert heard.payload["payload"] == {"good": 1}
+        assert await old.settle() == []
+
+
+async def test_header_that_is_no_text_spoils_no_broadcast_over_http(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(*OPEN)
+    message = {"topic": "t", "event": "e", "payload": {"a": 1}, "private": True}
+    async with Wire(server, server.token()) as wire, httpx.AsyncClient() as client:
+        await wire.join(TOPIC, **PRIVATE)
+        answer = await client.post(
+            f"{server.http_url}/api/broadcast",
+            json={"messages": [message]},
+            headers={
+                b"Authorization": f"Bearer {server.token()}".encode(),
+                b"X-Odd": b"\xff\xfe",
+            },
+        )
+        assert answer.status_code == 202
+        heard = await wire.expect(event="broadcast")
+        assert heard.payload["payload"] == {"a": 1}
+
+
+async def test_byte_order_mark_is_not_json_over_http(server: RealtimeServer) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{server.http_url}/api/broadcast/t/events/e",
+            content=b'\xef\xbb\xbf{"a":' + HUGE.encode() + b"}",
+            headers={
+                "Authorization": f"Bearer {server.token()}",
+                "Content-Type": "application/json",
+            },
+        )
+    assert answer.status_code == 400
+
+
+async def test_stored_message_with_a_long_event_spoils_no_replay(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(
+        *OPEN,
+        "select realtime.send_binary('\\x01', repeat('e', 300), 't')",
+        "select realtime.send('{\"a\": 1}', repeat('e', 300), 't')",
+        "select realtime.send('{\"b\": 1}', 'short', 't')",
+    )
+    async with Wire(server, server.token()) as wire:
+        replay = {"since": 0, "limit": 25}
+        await wire.join(TOPIC, private=True, broadcast={"replay": replay})
+        events = []
+        for _ in range(2):
+            heard = await wire.expect(event="broadcast")
+            events.append(heard.payload["event"])
+        assert events == ["e" * 300, "short"]
+
+
+async def test_refused_second_join_closes_the_first(server: RealtimeServer) -> None:
+    async with Wire(server, server.token()) as wire:
+        await wire.join(TOPIC)
+        refused = await wire.ask(TOPIC, "phx_join", {"config": PRIVATE})
+        assert refused["response"]["reason"].startswith("Unauthorized")
+        closed = await wire.expect(event="phx_close")
+        assert closed.join_ref == "1"
+
+
+async def test_filter_of_a_date_matches_whatever_style_dates_have(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(
+        "create table public.days (id int primary key, d date, at timestamptz)",
+        "grant select on public.days to authenticated",
+        "alter publication supabase_realtime add table public.days",
+        f"alter database \"{server.database.dbname}\" set datestyle = 'German'",
+    )
+    watch = {"event": "*", "schema": "public", "table": "days"}
+    async with Wire(server, server.token()) as wire:
+        await wire.watch(TOPIC, {**watch, "filter": "d=eq.2026-01-31"})
+        await wire.watch("realtime:u", {**watch, "filter": "at=in.(2026-01-31 10:00Z)"})
+        await server.sql(
+            "insert into public.days values (1, '2026-01-31', '2026-01-31 10:00Z')"
+        )
+        topics = {(await wire.expect(event="postgres_changes")).topic for _ in "12"}
+        assert topics == {TOPIC, "realtime:u"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from websockets.frames import Frame, Opcode
 
@@ -49,6 +51,21 @@ def test_fragments_are_joined_around_control_frames() -> None:
         + client_frame(b"c", Opcode.CONT)
     )
     assert MessageDecoder(LIMIT).feed(data) == [(OP_PING, b"ping"), (OP_TEXT, b"abc")]
+
+
+def test_fragments_of_no_bytes_take_no_memory() -> None:
+    decoder = MessageDecoder(LIMIT)
+    decoder.feed(client_frame(b"a", fin=False))
+    empty = client_frame(b"", Opcode.CONT, fin=False) * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            decoder.feed(empty)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 50_000
+    assert decoder.feed(client_frame(b"b", Opcode.CONT)) == [(OP_TEXT, b"ab")]
 
 
 BROKEN = {

@@ -7,10 +7,8 @@ when a message comes to its client's socket, by the kernel's stamp, not when it 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,14 +17,14 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from harness.bench.arrivals import Arrivals
 from harness.bench.channel_members import TOPIC, JoinPayload, Tally, joined_members
+from harness.bench.latencies import PACE_S, Latencies, Stages, pace, stamped
 from harness.bench.registry.measure import ROUNDS, measure
 from harness.bench.registry.result import BenchResult
+from harness.bench.resting import rest
 from harness.bench.sender_processes import Senders, open_senders
 from harness.db.address import DatabaseAddress
-from harness.load.cpu import CpuMeter, CpuUse, process_tree, tree_cpu_s
-from harness.load.histogram import LatencyHistogram
+from harness.load.cpu import CpuMeter, process_tree, tree_cpu_s
 from harness.load.target import Target
 from harness.protocols.pgoutput import Relation
 from harness.servers.realtime.tables import load_table
@@ -45,9 +43,8 @@ ROWS_A_STATEMENT = 100
 CALLS = 20
 SENDS = 40
 IDLE_S = 3.0
-STAMP = "sent_s"
-PACED_MESSAGES = 100
-PACE_S = 0.02
+PACED_MESSAGES = 250
+WARM_UP_MESSAGES = 25
 PAYLOAD = orjson.dumps({"n": 1, "text": "x" * 80})
 SETUP = (
     """create table if not exists public.bench_rows (
@@ -77,6 +74,13 @@ NEWEST_SQL = """
 select id, 'public.bench_rows'::regclass::oid as oid from public.bench_rows
 order by id desc limit $1
 """
+SEND = "select realtime.send($1, 'e', 'bench')"
+BROADCAST_STAGES = {"broadcast_waiting_seconds": "from the commit until it is read"}
+CHANGE_STAGES = {
+    "change_waiting_seconds": "from the commit until it is judged",
+    "change_judging_seconds": "judging",
+    "change_writing_seconds": "writing",
+}
 WATCH = {"event": "*", "schema": "public", "table": "bench_rows"}
 
 
@@ -180,46 +184,60 @@ def _workers(target: Target) -> list[int]:
 
 
 async def _paced(target: Target, subscribers: int, *, reference: str) -> BenchResult:
-    latencies = LatencyHistogram()
-    arrivals = Arrivals()
-    tally = Tally(_timed(latencies, arrivals, one_in=20))
+    latencies = Latencies(one_in=20)
+    tally = Tally(latencies.read)
     async with joined_members(
-        target, subscribers, tally.add, arrivals=arrivals
+        target, subscribers, tally.add, arrivals=latencies.arrivals
     ) as members:
+
+        async def send(messages: int) -> int:
+            goal = tally.count + messages * (subscribers - 1)
+            async for number in pace(messages):
+                members[number % FEW].broadcast(TOPIC, stamped())
+            await tally.reach(goal)
+            return messages * (subscribers - 1)
+
+        await send(WARM_UP_MESSAGES)
+        latencies.restart()
         meter = CpuMeter(target)
-        async for number in _pace(PACED_MESSAGES):
-            members[number % FEW].broadcast(TOPIC, _stamped())
-        await tally.reach(PACED_MESSAGES * (subscribers - 1))
-        return _latency_result(
+        deliveries = await send(PACED_MESSAGES)
+        return latencies.result(
+            NAME,
             f"broadcast to {subscribers:,} every {PACE_S * 1000:.0f} ms",
-            latencies,
             meter.read(),
             reference=reference,
-            ops=tally.count,
+            ops=deliveries,
         )
 
 
 async def _stored_broadcasts(target: Target, database: DatabaseAddress) -> BenchResult:
-    latencies = LatencyHistogram()
-    arrivals = Arrivals()
-    tally = Tally(_timed(latencies, arrivals))
+    latencies = Latencies()
+    tally = Tally(latencies.read)
+    stages = Stages(target, "broadcasts_from_database", BROADCAST_STAGES)
     private = _as_user(target, private=True)
     async with (
-        joined_members(target, SOME, tally.add, private, arrivals),
+        joined_members(target, SOME, tally.add, private, latencies.arrivals),
         _connected(database) as connection,
     ):
+
+        async def send(messages: int) -> None:
+            goal = tally.count + messages * SOME
+            async for _ in pace(messages):
+                await connection.execute(SEND, stamped().decode())
+            await tally.reach(goal)
+
+        await send(WARM_UP_MESSAGES)
+        latencies.restart()
+        await stages.begin()
         meter = CpuMeter(target)
-        async for _ in _pace(PACED_MESSAGES):
-            await connection.execute(
-                "select realtime.send($1, 'e', 'bench')", _stamped().decode()
-            )
-        await tally.reach(PACED_MESSAGES * SOME)
-        return _latency_result(
+        await send(PACED_MESSAGES)
+        return latencies.result(
+            NAME,
             f"broadcast from the database to {SOME}",
-            latencies,
             meter.read(),
             reference="p50 2.8 ms, p99 4.2 ms",
             goal_ms=(2.0, 4.0),
+            note=await stages.note(latencies),
         )
 
 
@@ -277,21 +295,12 @@ async def _memory(target: Target) -> BenchResult:
         pass  # what the service needs once is not counted
     before = CpuMeter(target).read()
     async with joined_members(target, MANY, lambda _: None):
-        meter = CpuMeter(target)
-        await asyncio.sleep(IDLE_S)
-        idle = meter.read()
-    grown_kib = (idle.server_rss_mib - before.server_rss_mib) * 1024 / MANY
-    return BenchResult(
-        name=NAME,
-        operation=f"second of a joined connection at rest, {MANY:,} of them",
-        ops=int(MANY * IDLE_S),
-        wall_s=idle.wall_s,
-        server_cpu_s=idle.server_s,
-        server_rss_mib=idle.server_rss_mib,
-        reference="65-109 KiB a connection",
+        resting = await rest(target, MANY, before, IDLE_S)
+    return resting.result(
+        NAME,
         goal="at most 15 KiB a connection",
-        met=grown_kib <= 15,
-        note=f"the server grew by {grown_kib:.1f} KiB a connection",
+        met=resting.grown_kib <= 15,
+        note=f"the server grew by {resting.grown_kib:.1f} KiB a connection",
     )
 
 
@@ -301,25 +310,34 @@ async def _memory(target: Target) -> BenchResult:
 async def _change_latency(
     target: Target, database: DatabaseAddress, subscribers: int
 ) -> BenchResult:
-    latencies = LatencyHistogram()
-    arrivals = Arrivals()
-    tally = Tally(_timed(latencies, arrivals))
+    latencies = Latencies()
+    tally = Tally(latencies.read)
+    stages = Stages(target, "change_batches", CHANGE_STAGES)
     watching = _as_user(target, postgres_changes=[WATCH])
     async with (
-        joined_members(target, subscribers, tally.add, watching, arrivals),
+        joined_members(target, subscribers, tally.add, watching, latencies.arrivals),
         _connected(database) as connection,
     ):
+
+        async def write(messages: int) -> None:
+            goal = tally.count + messages
+            async for number in pace(messages):
+                owner = _user_id(number % subscribers)
+                await connection.execute(INSERT_ONE, owner, time.time())
+            await tally.reach(goal)
+
+        await write(WARM_UP_MESSAGES)
+        latencies.restart()
+        await stages.begin()
         meter = CpuMeter(target)
-        async for number in _pace(PACED_MESSAGES):
-            owner = _user_id(number % subscribers)
-            await connection.execute(INSERT_ONE, owner, time.time())
-        await tally.reach(PACED_MESSAGES)
-        return _latency_result(
+        await write(PACED_MESSAGES)
+        return latencies.result(
+            NAME,
             f"commit to delivery, {subscribers} distinct claims",
-            latencies,
             meter.read(),
             reference="p50 265 ms, p99 over 500 ms",
             goal_ms=(5.0, 25.0),
+            note=await stages.note(latencies),
         )
 
 
@@ -408,68 +426,6 @@ async def _visibility(
 
 
 # Parts --------------------------------------------------------------------------------
-
-
-def _stamped() -> bytes:
-    return orjson.dumps({STAMP: time.time(), "text": "x" * 80})
-
-
-def _timed(
-    latencies: LatencyHistogram, arrivals: Arrivals, one_in: int = 1
-) -> Callable[[bytes], None]:
-    """Return a reader of the stamp in a message of any form.
-
-    Reading costs the generator more than the server needs to send: where there are
-    many, ``one_in`` so many is read.
-    """
-    mark = f'"{STAMP}":'.encode()
-    turn = itertools.count()
-
-    def read(payload: bytes) -> None:
-        if next(turn) % one_in:
-            return
-        start = payload.index(mark) + len(mark)
-        ends = (payload.find(end, start) for end in (b",", b"}"))
-        sent_s = float(payload[start : min(end for end in ends if end > 0)])
-        arrived_s = arrivals.last_s or time.time()
-        latencies.record_us(max(0, int((arrived_s - sent_s) * 1e6)))
-
-    return read
-
-
-async def _pace(count: int) -> AsyncIterator[int]:
-    began_s = time.perf_counter()
-    for number in range(count):
-        await asyncio.sleep(max(0.0, began_s + number * PACE_S - time.perf_counter()))
-        yield number
-
-
-def _latency_result(
-    operation: str,
-    latencies: LatencyHistogram,
-    use: CpuUse,
-    *,
-    reference: str,
-    goal_ms: tuple[float, float] | None = None,
-    ops: int | None = None,
-) -> BenchResult:
-    latency = latencies.summary()
-    met, goal = None, ""
-    if goal_ms is not None:
-        met = latency.p50_ms <= goal_ms[0] and latency.p99_ms <= goal_ms[1]
-        goal = f"p50 at most {goal_ms[0]:g} ms, p99 {goal_ms[1]:g} ms"
-    return BenchResult(
-        name=NAME,
-        operation=operation,
-        ops=latency.count if ops is None else ops,
-        wall_s=use.wall_s,
-        server_cpu_s=use.server_s,
-        postgres_cpu_s=use.postgres_s,
-        latency=latency,
-        reference=reference,
-        goal=goal,
-        met=met,
-    )
 
 
 @asynccontextmanager

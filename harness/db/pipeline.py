@@ -7,16 +7,20 @@ connection and *scope*; the scope is the database role, because PostgreSQL check
 privileges (use of a schema, inlined functions) when it parses and plans, so a statement
 prepared as one role must not serve another.
 
-Libpq decides and parses; this module waits, on asyncio's readiness callbacks.
+Libpq decides and parses; this module waits, on asyncio's readiness callbacks.  Where
+several batches go out together, all but the last end with a sync point that does not
+flush, which libpq has since version 17 and psycopg does not show.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import sys
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import psycopg
 from psycopg import pq
@@ -78,6 +82,21 @@ class Statement(NamedTuple):
     params: Sequence[bytes | None] = ()
     keep: bool = True
 
+
+def _find_unflushed_sync() -> Callable[[int | None], int] | None:
+    """Return libpq's ``PQsendPipelineSync``, or None where it cannot be had."""
+    try:
+        # Among the libraries that the extension module is linked with.
+        library = ctypes.CDLL(sys.modules[pq.PGconn.__module__].__file__)
+        function = library.PQsendPipelineSync
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_void_p]
+    function.restype = ctypes.c_int
+    return cast("Callable[[int | None], int]", function)
+
+
+_sync_unflushed = _find_unflushed_sync()
 
 # What a coming result is for: True, a statement's own; a key, its preparation; None,
 # the closing of an old one.
@@ -160,7 +179,7 @@ class Pipeline:
         self._batches.extend(batches)
         try:
             for batch in batches:
-                self._send(batch)
+                self._send(batch, last=batch is batches[-1])
             if self._pgconn.flush():
                 self._loop.add_writer(self._fd, self._writable)
         except psycopg.OperationalError as exc:
@@ -207,7 +226,7 @@ class Pipeline:
             if self.on_batch is not None:
                 self.on_batch(self, batch)
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: Batch, *, last: bool) -> None:
         pgconn = self._pgconn
         kinds = batch.kinds
         if self._closing:
@@ -227,7 +246,13 @@ class Pipeline:
                 self._prepared.move_to_end(key)
             pgconn.send_query_prepared(name, statement.params)
             kinds.append(True)
-        pgconn.pipeline_sync()
+        if last or _sync_unflushed is None:
+            pgconn.pipeline_sync()
+            return
+        # Asked for anew each time: it is None once the connection is finished.
+        address: int | None = pgconn.pgconn_ptr  # type: ignore[attr-defined]
+        if not _sync_unflushed(address):
+            pgconn.pipeline_sync()
 
     def _prepare(self, key: tuple[str, str], kinds: list[_Kind]) -> bytes:
         if len(self._prepared) >= MAX_PREPARED:

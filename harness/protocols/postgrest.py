@@ -10,6 +10,7 @@ Source: PostgREST v14, "Tables and Views", "Resource Embedding", "Functions as R
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -92,15 +93,18 @@ def query_shape(raw: str) -> Shape:
     parts: list[tuple[str, str | None, int]] = []
     values: list[str] = []
     for key, value in split_query(raw):
-        split = None
-        if value and key not in RESERVED and key.rpartition(".")[2] not in SPECIAL:
-            split = operation_prefix(value)
+        split = operation_prefix(value) if value and _is_filter(key) else None
         if split is None:
             parts.append((key, value, -1))
         else:
             parts.append((key, split[0], len(values)))
             values.append(split[1])
     return Shape(tuple(parts), tuple(values))
+
+
+@lru_cache(maxsize=1024)
+def _is_filter(key: str) -> bool:
+    return key not in RESERVED and key.rpartition(".")[2] not in SPECIAL
 
 
 def parse_shape(shape: Shape) -> Query:
@@ -181,9 +185,14 @@ def _is_argument(key: str, value: str) -> bool:
 def split_query(raw: str) -> list[tuple[str, str | None]]:
     """Split a query string at ``&`` and ``;`` and decode both sides."""
     pairs: list[tuple[str, str | None]] = []
+    plain = "%" not in raw and "+" not in raw and raw.isascii()
     for part in raw.replace(";", "&").split("&"):
-        if part:
-            key, equals, value = part.partition("=")
+        if not part:
+            continue
+        key, equals, value = part.partition("=")
+        if plain:
+            pairs.append((key, value if equals else None))
+        else:
             pairs.append((_decode(key), _decode(value) if equals else None))
     return pairs
 

@@ -12,6 +12,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -31,7 +32,6 @@ from harness.servers.hosting import (
 from harness.servers.project import (
     ERROR_CODE,
     OWN_HEADERS,
-    PASSAGE,
     HeaderRules,
     Passage,
     bearer_token,
@@ -76,6 +76,7 @@ class GatewayRequest(web.BaseRequest):
     request_id: str = ""
     answer_began: bool = False
     fields: Fields | None = None
+    passage: Passage | None = None
     service: str = "gateway"
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
@@ -94,9 +95,14 @@ def locate(
     if path.startswith("/p/"):
         ref, slash, rest = path[3:].partition("/")
         return registry.find(ref), ref, slash + rest
-    named = PROJECT_HOST.fullmatch(host)
-    ref = named[1].lower() if named else DEFAULT_REF
+    ref = _ref_of_host(host)
     return registry.find(ref), ref, path
+
+
+@lru_cache(maxsize=256)
+def _ref_of_host(host: str) -> str:
+    named = PROJECT_HOST.fullmatch(host)
+    return named[1].lower() if named else DEFAULT_REF
 
 
 class Gateway:
@@ -221,7 +227,9 @@ class Gateway:
                 "method": request.method,
                 "path": path,
                 "status": response.status,
-                "code": _error_code(request, response),
+                "code": _error_code(request, response)
+                if response.status >= 400
+                else None,
                 "role": role,
                 "sub": sub,
                 "remote": request.remote,
@@ -251,9 +259,9 @@ def _request_id(request: web.BaseRequest) -> str:
 
 
 def _route(path: str) -> tuple[str, str]:
-    parts = path.split("/", 3)
-    if len(parts) >= 3 and parts[2] == "v1" and parts[1] in SERVICE_CLASSES:
-        return parts[1], path[len(parts[1]) + 4 :]
+    name, _, rest = path[1:].partition("/")
+    if name in SERVICE_CLASSES and (rest[:3] == "v1/" or rest == "v1"):
+        return name, rest[2:]
     return "", path
 
 
@@ -265,11 +273,10 @@ def _is_signed_for_s3(request: web.BaseRequest) -> bool:
 
 
 def _is_preflight(request: web.BaseRequest) -> bool:
-    headers = request.headers
     return (
         request.method == "OPTIONS"
-        and "Origin" in headers
-        and "Access-Control-Request-Method" in headers
+        and "Origin" in request.headers
+        and "Access-Control-Request-Method" in request.headers
     )
 
 
@@ -297,7 +304,7 @@ def _forward(
             if len(hosted.header_rules) >= KEPT_RULES:
                 hosted.header_rules.clear()
             hosted.header_rules[key] = rules
-    request[PASSAGE] = Passage(
+    request.passage = Passage(
         rules,
         request.raw_path.partition("?")[0],
         path[: len(path) - len(rest)] + "/",
@@ -380,8 +387,6 @@ def _identity(
 
 
 def _error_code(request: web.BaseRequest, response: web.StreamResponse) -> str | None:
-    if response.status < 400:
-        return None
     if ERROR_CODE in request:
         return request[ERROR_CODE]
     body = getattr(response, "body", None)

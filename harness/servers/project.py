@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ERROR_CODE",
     "OWN_HEADERS",
-    "PASSAGE",
     "Caller",
     "DatabaseAddress",
     "HeaderRules",
@@ -39,6 +38,7 @@ __all__ = [
     "bearer_token",
     "headers_json",
     "joined_headers",
+    "passage_of",
     "request_headers",
     "request_headers_json",
     "token_of",
@@ -74,9 +74,6 @@ class Passage(NamedTuple):
     prefix: str
     request_id: str
 
-
-PASSAGE = web.RequestKey("PASSAGE", Passage)
-"""What the gateway found out about the request that it passes on."""
 
 ERROR_CODE = web.RequestKey("ERROR_CODE", str)
 """The code of a refusal, for the access log where the body does not show it."""
@@ -176,12 +173,17 @@ class ServedProject:
             pool.terminate()
 
 
+def passage_of(request: web.BaseRequest) -> Passage | None:
+    """Return what the gateway found out about a request, if it came through it."""
+    return getattr(request, "passage", None)
+
+
 def bearer_token(request: web.BaseRequest) -> str:
     """Return the token of a request ('' for none), after the gateway's key rules.
 
     The scheme is case-insensitive and may be missing, as the real services accept.
     """
-    passage: Passage | None = request.get(PASSAGE)
+    passage = passage_of(request)
     if passage is not None:
         return passage.rules.token
     authorization: str = request.headers.get("Authorization", "")
@@ -204,7 +206,7 @@ def request_headers(request: web.BaseRequest) -> dict[str, str]:
     the mapped one, and the ``x-forwarded-*`` headers are the gateway's.  This is what
     ``request.headers`` shows to policies.
     """
-    passage: Passage | None = request.get(PASSAGE)
+    passage = passage_of(request)
     if passage is None:
         return joined_headers(request.headers)
     return {**passage.rules.headers, **_own_headers(passage)}
@@ -212,7 +214,7 @@ def request_headers(request: web.BaseRequest) -> dict[str, str]:
 
 def request_headers_json(request: web.BaseRequest) -> bytes:
     """Return :func:`request_headers` as JSON."""
-    passage: Passage | None = request.get(PASSAGE)
+    passage = passage_of(request)
     if passage is None or not passage.rules.shared:
         return headers_json(request_headers(request))
     # All but the last three were written once for all requests with these headers.

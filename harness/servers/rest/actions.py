@@ -50,14 +50,15 @@ RESPONSE_SETTINGS = (
 
 @dataclass(slots=True)
 class Action:
-    """One request, ready to be carried out."""
+    """One request, ready to be carried out; ``query`` is set once it is read."""
 
+    http: web.BaseRequest
     request: RestRequest
     cache: SchemaCache
     settings: RestSettings
     transactions: Transactions
     time_zones: TimeZones
-    query: Query = field(default_factory=Query)
+    query: Query = field(init=False)
 
     async def run(
         self,
@@ -74,8 +75,8 @@ class Action:
             caller=request.caller,
             method=request.method,
             path=request.path,
-            headers=request_headers_json(request.http),
-            cookie=_cookie(request.http),
+            headers=request_headers_json(self.http),
+            cookie=_cookie(self.http),
             search_path=self.search_path,
             read_only=read_only,
             settings=await self._settings(settings),
@@ -84,6 +85,11 @@ class Action:
         )
         keep = read_only or not self.rolls_back
         return await self.transactions.run(context, statements, check=check, keep=keep)
+
+    @property
+    def raw_query(self) -> str:
+        """The query string, still percent-encoded."""
+        return self.http.raw_path.partition("?")[2]
 
     @property
     def search_path(self) -> str:

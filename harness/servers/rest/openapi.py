@@ -123,7 +123,7 @@ async def describe(action: Action) -> web.Response:
             "description": action.cache.schema_descriptions.get(schema, ""),
             "version": VERSION,
         },
-        "host": request.http.host,
+        "host": action.http.host,
         "basePath": "/",
         "schemes": ["http"],
         "consumes": [JSON, f"{SINGULAR}", f"{ARRAY}", CSV],

@@ -94,7 +94,8 @@ class ReadCache:
 async def read_table(action: Action, reads: ReadCache) -> web.Response:
     """Answer with the rows of a table as the query asks."""
     request = action.request
-    shape = query_shape(request.raw_query)
+    raw_query = action.raw_query
+    shape = query_shape(raw_query)
     key = (
         request.schema,
         request.resource,
@@ -119,7 +120,7 @@ async def read_table(action: Action, reads: ReadCache) -> web.Response:
     if media.name == SINGULAR and (found := count_of(results[0])) != 1:
         raise not_singular(found)
     total = read_total(action, results[0], results[1:])
-    query = canonical_query(request.raw_query)
+    query = canonical_query(raw_query)
     location = f"{read.location}?{query}" if query else read.location
     return action.respond_rows(
         media, results[0], rows, total, PREFERENCES, content_location=location

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -24,19 +24,18 @@ from harness.protocols.postgrest_media import (
 )
 from harness.protocols.postgrest_preferences import Preferences, parse_preferences
 from harness.servers.caller import Caller
-from harness.servers.project import PASSAGE, Passage
+from harness.servers.project import passage_of
 
 __all__ = ["RequestReader", "RestRequest", "read_request", "whole_range"]
 
 KEPT_REQUESTS = 512
-NO_REQUEST = cast(web.BaseRequest, None)
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD")
 _RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})\Z")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RestRequest:
     """What a request says before its query is read.
 
@@ -48,7 +47,6 @@ class RestRequest:
     kind: Literal["root", "table", "function"]
     resource: str
     path: str
-    raw_query: str
     schema: str
     profile: str | None
     accept: Sequence[MediaType]
@@ -57,26 +55,6 @@ class RestRequest:
     preferences: Preferences
     header_range: RowRange | None
     caller: Caller
-    http: web.BaseRequest
-
-    def again(self, http: web.BaseRequest, caller: Caller) -> RestRequest:
-        """Return the same request with the query of ``http``."""
-        return RestRequest(
-            self.method,
-            self.kind,
-            self.resource,
-            self.path,
-            http.raw_path.partition("?")[2],
-            self.schema,
-            self.profile,
-            self.accept,
-            self.accept_header,
-            self.content_type,
-            self.preferences,
-            self.header_range,
-            caller,
-            http,
-        )
 
     @property
     def reading(self) -> bool:
@@ -99,18 +77,17 @@ class RequestReader:
         self, http: web.BaseRequest, path: str, caller: Caller, schemas: Sequence[str]
     ) -> RestRequest:
         """Return what ``http`` asks for; raises ``RestError``."""
-        passage: Passage | None = http.get(PASSAGE)
+        passage = passage_of(http)
         if passage is None or not passage.rules.shared:
             return read_request(http, path, caller, schemas)
         key = passage.rules, http.method, path, schemas
         known = self._read.get(key)
         if known is not None:
-            return known.again(http, caller)
+            return known  # the headers name the caller too
         request = read_request(http, path, caller, schemas)
         if len(self._read) >= KEPT_REQUESTS:
             self._read.clear()
-        # Not the HTTP request itself, which may hold a large body.
-        self._read[key] = replace(request, http=NO_REQUEST)
+        self._read[key] = request
         return request
 
 
@@ -130,7 +107,6 @@ def read_request(
         kind=kind,
         resource=resource,
         path=path or "/",
-        raw_query=http.raw_path.partition("?")[2],
         schema=schema,
         profile=profile,
         accept=parse_accept(accept),
@@ -139,7 +115,6 @@ def read_request(
         preferences=parse_preferences(headers.getall("Prefer", ())),
         header_range=_header_range(http) if method == "GET" else None,
         caller=caller,
-        http=http,
     )
 
 

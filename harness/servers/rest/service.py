@@ -105,7 +105,7 @@ class RestService:
             settings = self._schema.settings
             request = self._requests.read(http, path, caller, settings.db_schemas)
             action = Action(
-                request, cache, settings, self._transactions, self._time_zones
+                http, request, cache, settings, self._transactions, self._time_zones
             )
             try:
                 return await self._act(action, body)
@@ -127,10 +127,10 @@ class RestService:
         if request.kind == "function":
             check_method(request.method)
             action.query = parse_query(
-                request.raw_query, arguments_allowed=request.reading
+                action.raw_query, arguments_allowed=request.reading
             )
             return await call_function(action, body)
         if request.reading:
             return await read_table(action, self._reads)
-        action.query = parse_query(request.raw_query)
+        action.query = parse_query(action.raw_query)
         return await write_table(action, body)

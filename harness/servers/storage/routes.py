@@ -77,22 +77,28 @@ class Router:
 
 def _find(node: _Node, method: str, path: str) -> tuple[Route, list[str]] | None:
     segment, slash, rest = path.partition("/")
-    for child, taken in (
-        (node.static.get(segment), []),
-        (node.parameter if segment else None, [segment]),
-    ):
-        if child is None:
-            continue
-        if not slash or not rest:
-            route = child.here.get(method)
-            if route is not None:
-                return route, [decode_path(value) for value in taken]
-        if slash:
-            found = _find(child, method, rest)
-            if found is not None:
-                return found[0], [decode_path(value) for value in taken] + found[1]
+    child = node.static.get(segment)
+    if child is not None:
+        found = _find_below(child, method, slash, rest)
+        if found is not None:
+            return found
+    if segment and node.parameter is not None:
+        found = _find_below(node.parameter, method, slash, rest)
+        if found is not None:
+            found[1].insert(0, decode_path(segment))
+            return found
     route = node.rest.get(method)
     return None if route is None else (route, [decode_path(path)])
+
+
+def _find_below(
+    child: _Node, method: str, slash: str, rest: str
+) -> tuple[Route, list[str]] | None:
+    if not rest:
+        route = child.here.get(method)
+        if route is not None:
+            return route, []
+    return _find(child, method, rest) if slash else None
 
 
 Row = tuple[str, str, Handler, str]

@@ -76,18 +76,12 @@ async def list_objects(core: Core, call: Call, bucket: str) -> web.Response:
     settings = call.database_settings()
     if column == "name":
         sought = prefix + search
-        row = await core.connections.row(
-            LIST_FOLDER,
-            *settings,
-            bucket,
-            sought,
-            levels,
-            sought.count("/") + 1,
-            limit,
-            offset,
-            order == "asc",
+        numbers = (levels, sought.count("/") + 1, limit, offset)
+        ascending = "true" if order == "asc" else "false"
+        entries = await core.connections.text(
+            LIST_FOLDER, *settings, bucket, sought, *map(str, numbers), ascending
         )
-        return json_response(row[0].encode())
+        return json_response(entries)
     args = (prefix, bucket, limit, levels, offset, search, column, order)
     async with core.connections.as_caller(settings) as connection:
         rows = await connection.fetch(SEARCH, *args)

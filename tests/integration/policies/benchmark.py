@@ -18,12 +18,16 @@ STYLES = tuple(sorted(path.stem for path in (HERE / "schemas").glob("*.sql")))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
-    """A change of a schema: a fault or a refactor."""
+    """A change of a schema: a fault or a refactor.
+
+    ``on`` are the objects that a finding may name.
+    """
 
     style: str
     name: str
     sql: str
     visible: bool = True
+    on: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -31,27 +35,28 @@ class Variation:
         return f"{self.style}: {self.name}"
 
 
-def schema_sql(style: str) -> str:
+def schema_sql(style: str, folder: Path = HERE) -> str:
     """Return the sound schema of ``style``."""
-    return (HERE / "schemas" / f"{style}.sql").read_text(encoding="utf-8")
+    return (folder / "schemas" / f"{style}.sql").read_text(encoding="utf-8")
 
 
-def faults() -> list[Variation]:
+def faults(folder: Path = HERE) -> list[Variation]:
     """Return the seeded faults of all styles."""
-    return list(_variations("fault"))
+    return list(_variations("fault", folder))
 
 
-def refactors() -> list[Variation]:
+def refactors(folder: Path = HERE) -> list[Variation]:
     """Return the behaviour-preserving changes of all styles."""
-    return list(_variations("refactor"))
+    return list(_variations("refactor", folder))
 
 
-def _variations(kind: str) -> Iterator[Variation]:
-    for path in sorted((HERE / "faults").glob("*.toml")):
+def _variations(kind: str, folder: Path) -> Iterator[Variation]:
+    for path in sorted((folder / "faults").glob("*.toml")):
         for item in tomllib.loads(path.read_text(encoding="utf-8")).get(kind, ()):
             yield Variation(
                 style=path.stem,
                 name=item["name"],
                 sql=item["sql"],
                 visible=item.get("visible", True),
+                on=tuple(item.get("on", ())),
             )

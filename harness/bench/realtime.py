@@ -42,6 +42,7 @@ CHANGES = 10_000
 ROWS_A_STATEMENT = 100
 CALLS = 20
 SENDS = 40
+SMALL_ROUNDS = 20
 IDLE_S = 3.0
 PACED_MESSAGES = 250
 WARM_UP_MESSAGES = 25
@@ -90,6 +91,7 @@ async def run(target: Target) -> list[BenchResult]:
         await _memory(target),  # first: what was freed once is not grown again
         await _fan_out(target, SOME, reference="13.7 us, 109,000/s"),
         await _fan_out(target, MANY, goal_us=3.0, reference="16-18 us, 90,000/s"),
+        await _small_topics(target),
         await _paced(target, MANY, reference="p50 8.1 ms at half load"),
         await _joins(target, private=False, goal_per_s=4000, reference="1,600-1,860/s"),
         await _processes(target, frames=1),
@@ -172,6 +174,29 @@ async def _fan_out(
         share = (tree_cpu_s(workers) - worked_s) / used_s
         note = f"{share:.0%} of the server's CPU is that of its {len(workers)} workers"
         return replace(result, note=note)
+
+
+async def _small_topics(target: Target) -> BenchResult:
+    """Measure what a message costs that few hear, workers' crossings included."""
+    topics = [f"{TOPIC}:{number}" for number in range(MANY // FEW)]
+    tally = Tally()
+    async with joined_members(target, MANY, tally.add, topics=topics) as members:
+        deliveries = len(topics) * (FEW - 1)
+
+        async def action() -> int:
+            for _ in range(SMALL_ROUNDS):
+                goal = tally.count + deliveries
+                for sender, topic in zip(members, topics, strict=False):
+                    sender.broadcast(topic, PAYLOAD)
+                await tally.reach(goal)
+            return SMALL_ROUNDS * deliveries
+
+        return await measure(
+            target,
+            name=NAME,
+            operation=f"delivery to {FEW} members of each of {len(topics)} topics",
+            action=action,
+        )
 
 
 def _workers(target: Target) -> list[int]:

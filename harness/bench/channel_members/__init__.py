@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -126,8 +126,9 @@ async def joined_members(
     on_message: Callable[[bytes], None],
     payload: JoinPayload | None = None,
     arrivals: Arrivals | None = None,
+    topics: Sequence[str] = (TOPIC,),
 ) -> AsyncIterator[list[Member]]:
-    """Yield ``count`` members of one topic; they leave at the end.
+    """Yield ``count`` members, dealt out to ``topics``; they leave at the end.
 
     ``arrivals`` tells when each message came to its socket.
     """
@@ -137,7 +138,8 @@ async def joined_members(
     async def join(index: int) -> None:
         async with limit:
             arguments = payload(index) if payload is not None else {}
-            await members[index].join(target.websocket_url(), TOPIC, **arguments)
+            topic = topics[index % len(topics)]
+            await members[index].join(target.websocket_url(), topic, **arguments)
 
     try:
         await asyncio.gather(*map(join, range(count)))

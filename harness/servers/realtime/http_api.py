@@ -38,6 +38,7 @@ TOO_LARGE = "Payload size exceeds tenant limit"
 OVER_RATE = "You have exceeded your rate limit"
 BATCH_TOO_LARGE = "Too many messages to broadcast, please reduce the batch size"
 UNSUPPORTED = "Unsupported Media Type. Use application/json or application/octet-stream"
+NO_LONG_POLLING = "Long polling is not offered: connect with a WebSocket"
 NODE = "realtime@127.0.0.1"
 
 
@@ -55,6 +56,8 @@ class HttpApi:
                 return await self._broadcast_batch(request)
             case ("POST", "api", "broadcast", topic, "events", event):
                 return await self._broadcast_one(request, topic, event)
+            case (_, "longpoll"):
+                return _answer(404, {"message": NO_LONG_POLLING})
             case ("GET" | "HEAD", "api", "ping"):
                 return _answer(200, {"message": "Success"})
             case ("GET" | "HEAD", "healthcheck"):

@@ -275,6 +275,19 @@ async def test_large_batch_is_refused_by_the_rate(serve: Serve) -> None:
     assert response.json()["message"].startswith("Too many messages to broadcast")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_long_polling_is_refused_in_words(
+    server: RealtimeServer, method: str
+) -> None:
+    url = f"{server.http_url}/longpoll?apikey={server.token('anon')}&vsn=2.0.0"
+    async with httpx.AsyncClient() as client:
+        answer = await client.request(method, url)
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "message": "Long polling is not offered: connect with a WebSocket"
+    }
+
+
 async def test_health_tenant_and_metrics(server: RealtimeServer) -> None:
     async with httpx.AsyncClient() as client:
         base = server.http_url

@@ -330,6 +330,11 @@ class ChangeFeed:
                 for relation, some in by_relation(items):
                     letters += await self._letters(relation, some)
             except (DatabaseUnavailableError, *CONNECT_ERRORS) as exc:
+                if (
+                    isinstance(exc, asyncpg.InterfaceError)
+                    and self.checker.is_connected
+                ):
+                    raise  # no other connection would make it go
                 log.warning("changes wait for the database: %s", exc)
                 await self._service.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1

@@ -78,6 +78,11 @@ class JudgingConnection:
                 raise unavailable(exc) from exc
         return self._connection
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that was not lost."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
@@ -94,13 +99,15 @@ class JudgingConnection:
         """Call the function of this kind.
 
         Raises :class:`~.database.DatabaseUnavailableError` when the connection is lost,
-        and otherwise what PostgreSQL says.
+        and otherwise what PostgreSQL says, or why it could not be asked.
         """
         connection = await self.connection()
         try:
             call = await self._call(connection, kind, table, role)
             rows: list[asyncpg.Record] = await call.fetch(*arguments)
         except CONNECT_ERRORS as exc:
+            if isinstance(exc, asyncpg.InterfaceError) and not connection.is_closed():
+                raise  # a question that cannot be asked, now or later
             connection.terminate()
             raise unavailable(exc) from exc
         except asyncpg.PostgresError as exc:

@@ -48,6 +48,7 @@ CLOSE_RESTART = 1012
 CLOSE_TRY_LATER = 1013
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 HELD_BYTES = 1024 * 1024  # that a client may send while channels wait for the database
+KEPT_HEADERS_BYTES = 4 * 1024
 TOO_SLOW = "Client reads too slowly: messages are waiting beyond the limit"
 
 
@@ -326,7 +327,8 @@ def _headers_json(headers: Mapping[str, str]) -> str:
         for name, value in headers.items()
         if not name.startswith("sec-websocket-")
     }
-    return _interned(encode_json(kept).decode())
+    text = encode_json(kept).decode()
+    return _interned(text) if len(text) <= KEPT_HEADERS_BYTES else text
 
 
 @functools.lru_cache(maxsize=1024)

@@ -100,8 +100,9 @@ class Column:
 class Table:
     """A published table; ``key`` holds the primary key's columns in index order.
 
-    ``key_places`` are their places in the stream's rows.  ``predicates``, ``encoders``
-    and ``cast`` are what others derive from the table and keep as long as it holds.
+    A key that the stream does not carry whole is none.  ``key_places`` are its places
+    in the stream's rows.  ``predicates``, ``encoders`` and ``cast`` are what others
+    derive from the table and keep as long as it holds.
     """
 
     relation: Relation
@@ -147,6 +148,9 @@ async def load_table(
         (column for column in columns if column.is_key),
         key=lambda column: positions[column.name],
     )
+    if any(column.name not in relation.columns for column in key):
+        # Not published, or renamed since: the stream's rows have no key then.
+        key = []
     return Table(
         relation=relation,
         columns=columns,
@@ -155,11 +159,7 @@ async def load_table(
         is_partitioned=found["relkind"] == b"p",
         by_name={column.name: column for column in columns},
         names=frozenset(column.name for column in columns),
-        key_places=tuple(
-            relation.columns.index(column.name)
-            for column in key
-            if column.name in relation.columns
-        ),
+        key_places=tuple(relation.columns.index(column.name) for column in key),
     )
 
 

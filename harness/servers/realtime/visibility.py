@@ -176,6 +176,11 @@ class VisibilityChecker:
         """Return the checker's connection; raises when there can be none."""
         return await self._main.connection()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the checker's connection is open."""
+        return self._main.is_open
+
     async def close(self) -> None:
         """Disconnect."""
         await self._main.close()

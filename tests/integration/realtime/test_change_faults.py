@@ -14,6 +14,7 @@ from harness.db.cluster import Cluster
 from harness.db.discovery import PostgresInstallation
 from harness.db.schema_files import Schema
 from harness.db.templates import TemplateStore
+from harness.servers.realtime.batch import TableBatch
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
 from tests.integration.realtime.wire import Wire, until
@@ -198,6 +199,31 @@ async def test_lost_visibility_connection_costs_nothing(server: RealtimeServer) 
             assert (await wire.change())["record"] == {"id": number}
             await kill(server, "realtime_visibility")
         assert await wire.settle() == []
+
+
+async def test_question_that_cannot_be_asked_is_told_and_not_repeated(
+    server: RealtimeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(
+        server,
+        "id int primary key",
+        "alter table t enable row level security",
+        "create policy all_rows on t using (true)",
+    )
+    key_of = TableBatch.key_of
+
+    def too_long(batch: TableBatch, position: int) -> tuple[str, ...]:
+        key = key_of(batch, position)
+        return (*key, "more") if key == ("1",) else key
+
+    monkeypatch.setattr(TableBatch, "key_of", too_long)
+    async with Wire(server) as wire:
+        await wire.watch(TOPIC, ALL)
+        await server.sql("insert into t values (1)")
+        told = await wire.expect(event="system")
+        assert told.payload["message"].startswith("1 changes could not be delivered")
+        await server.sql("insert into t values (2)")
+        assert (await wire.change())["record"] == {"id": 2}
 
 
 async def test_unpublished_table_ends_the_subscription(serve: Serve) -> None:

@@ -482,3 +482,50 @@ async def test_schema_of_another_name_and_system_schemas(
             await wire.join("realtime:sys", postgres_changes=[binding])
             system = await wire.expect(event="system", topic="realtime:sys")
             assert system.payload["status"] == "error"
+
+
+async def test_published_columns_without_the_key_are_refused_and_cost_nobody_else(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(
+        "create table public.part (id int primary key, a text, b text)",
+        "create table public.whole (id int primary key)",
+        "alter table public.part enable row level security",
+        "create policy all_rows on public.part for select using (true)",
+        "grant select on public.part, public.whole to anon, authenticated",
+        "alter publication supabase_realtime set (publish = 'insert')",
+        "alter publication supabase_realtime add table public.part (a), public.whole",
+    )
+    async with Wire(server) as wire:
+        await wire.watch(TOPIC, {"event": "*", "schema": "public", "table": "*"})
+        await server.sql("insert into public.part values (1, 'a', 'b')")
+        await server.sql("insert into public.whole values (7)")
+        keyless = await wire.change()
+        assert keyless["errors"] == ["Error 400: Bad Request, no primary key"]
+        assert keyless["record"] == {}
+        assert (await wire.change())["record"] == {"id": 7}
+
+
+async def test_key_that_is_renamed_with_a_change_on_its_way_costs_nobody_else(
+    server: RealtimeServer,
+) -> None:
+    await server.sql(
+        "create table public.moved (id int primary key)",
+        "create table public.whole (id int primary key)",
+        "grant select on public.moved, public.whole to anon",
+        "alter table public.moved enable row level security",
+        "create policy all_rows on public.moved for select using (true)",
+        "alter publication supabase_realtime add table public.moved, public.whole",
+    )
+    async with Wire(server) as wire:
+        await wire.watch(TOPIC, {"event": "*", "schema": "public", "table": "*"})
+        await server.sql(
+            "insert into public.moved values (1);"
+            "alter table public.moved rename column id to number"
+        )
+        await server.sql("insert into public.whole values (7)")
+        keyless = await wire.change()
+        assert keyless["errors"] == ["Error 400: Bad Request, no primary key"]
+        assert (await wire.change())["record"] == {"id": 7}
+        await server.sql("insert into public.moved values (2)")
+        assert (await wire.change())["record"] == {"number": 2}

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
+from harness.protocols.jwt import ProjectKeys, mint
 from harness.servers.realtime.payloads import commit_timestamp
 from harness.servers.realtime.quotas import RateMeter
 from harness.servers.realtime.settings import RealtimeSettings
 from harness.servers.realtime.term_size import exceeds, term_size
+from harness.servers.realtime.tokens import RefusedError, TokenVerifier
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,12 @@ def test_settings_lie_over_the_defaults() -> None:
     assert settings.idle_timeout_s == 5
     assert settings.max_concurrent_users == 200
     assert settings.max_payload_bytes == 3_000_500
+
+
+@pytest.mark.parametrize("exp", [float("inf"), float("nan"), 10**400, 1e300])
+def test_expiry_that_tells_no_time_is_refused(exp: float) -> None:
+    keys = ProjectKeys()
+    verifier = TokenVerifier(keys.keyset(), lambda: 0.0, {})
+    token = mint({"role": "anon", "exp": exp}, keys.jwt_secret)
+    with pytest.raises(RefusedError):
+        verifier.verify(token)

@@ -32,7 +32,7 @@ MAX_PORT = 65535
 class Config:
     """Every setting, with its default.
 
-    ``postgres`` is a bin folder or a DSN; ``None`` means look for one.  Ports are where
+    ``postgres`` is a bin folder; ``None`` means look for one.  Ports are where
     the search for a free port begins.  ``container_*`` name the base images that
     ``--stack containers`` builds on and a folder of wheels for building offline.
     ``realtime_workers`` are processes that write to Realtime's clients in the server's

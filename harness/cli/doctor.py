@@ -20,7 +20,7 @@ from rich.table import Table
 
 from harness.cli.exit_codes import ExitCode
 from harness.config import Config
-from harness.db.discovery import MINIMUM_MAJOR, choose_postgres, installations
+from harness.db.discovery import MINIMUM_MAJOR, find_postgres, installations
 from harness.db.rundir import run_roots
 from harness.errors import HarnessError
 from harness.stack.registry import StackRegistry
@@ -90,7 +90,7 @@ def _packages() -> Iterator[Diagnosis]:
 def _postgres(config: Config) -> Diagnosis:
     search_path = os.environ.get("PATH", os.defpath)
     try:
-        chosen = choose_postgres(config.postgres, search_path=search_path)
+        chosen = find_postgres(config.postgres, search_path=search_path)
     except HarnessError as exc:
         return Diagnosis("PostgreSQL", "missing", str(exc), exc.hint or "")
     others = [

@@ -82,7 +82,7 @@ class _LazyGroup(click.Group):
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="harness")
-@click.option("--postgres", metavar="DIR|DSN", help="PostgreSQL bin folder or DSN.")
+@click.option("--postgres", metavar="DIR", help="PostgreSQL bin folder.")
 @click.option(
     "-C", "--directory", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )

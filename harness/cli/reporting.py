@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -53,7 +54,13 @@ async def run_reported(
     session = RunSession(what, seed=seed, command=command, writers=writers)
     async with AsyncExitStack() as cleanup:
         cleanup.callback(session.close)
-        stack = await cleanup.enter_async_context(open_stack(config))
+        try:
+            stack = await cleanup.enter_async_context(open_stack(config))
+        except BaseException:
+            # Nothing ran: there is nothing to report but the error.
+            session.close()
+            shutil.rmtree(folder)
+            raise
         session.emit(_started(stack))
         descriptor = folder / ".stack.json"
         cleanup.callback(descriptor.unlink, missing_ok=True)

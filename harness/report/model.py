@@ -100,6 +100,12 @@ class RunModel:
                 self.finished = event
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything came after the start: a stack, a phase, a result."""
+        seen = (self.phases, self.checks, self._findings, self.undecided, self.steps)
+        return self.stack is not None or self.finished is not None or any(seen)
+
+    @property
     def verdict(self) -> Verdict:
         """The run's own verdict; ``unknown`` when it never ended."""
         return self.finished.verdict if self.finished else "unknown"

@@ -85,6 +85,8 @@ class TerminalWriter:
         """Print the findings, the load figures and the last line."""
         if self._live is not None:
             self._live.close()
+        if not self._run.has_begun:
+            return
         for finding in self._run.findings:
             self._lines(_finding_lines(finding))
         self._lines(list(_failed_lines(self._run)))

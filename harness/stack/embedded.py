@@ -24,14 +24,13 @@ from harness.config import Config
 from harness.db.address import DatabaseAddress
 from harness.db.cluster import ClusterOptions
 from harness.db.discovery import (
-    ExternalServer,
     PostgresInstallation,
-    choose_postgres,
+    find_postgres,
 )
 from harness.db.launch import LaunchPlan, probe
 from harness.db.rundir import RunDir
 from harness.db.seeded import prepare_seeded_cluster
-from harness.errors import NotReadyError, StackError, UsageError
+from harness.errors import NotReadyError, StackError
 from harness.servers.project import ProjectSettings
 from harness.stack.base import Stack, platform_schema
 from harness.stack.descriptor import StackDescriptor
@@ -251,15 +250,8 @@ class EmbeddedStack(Stack):
 
 
 def _installation(config: Config) -> PostgresInstallation:
-    found = choose_postgres(
-        config.postgres, search_path=os.environ.get("PATH", os.defpath)
-    )
-    if isinstance(found, ExternalServer):
-        raise UsageError(
-            "the embedded stack starts its own PostgreSQL",
-            hint="name a bin folder, or use --stack with a URL",
-        )
-    return found
+    search_path = os.environ.get("PATH", os.defpath)
+    return find_postgres(config.postgres, search_path=search_path)
 
 
 def _postgres_process(plan: LaunchPlan) -> KeptProcess:

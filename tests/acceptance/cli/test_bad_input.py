@@ -165,6 +165,16 @@ def test_remote_stack_without_its_secrets_is_told_what_it_needs(harness) -> None
     assert "SUPABASE_DB_URL" in line
 
 
+def test_a_run_whose_stack_does_not_start_leaves_no_report(
+    harness, environment
+) -> None:
+    result = harness("--postgres", "postgresql://db.example/x", "check", "sql/climber")
+    assert result.returncode == USAGE
+    assert "a stack starts a PostgreSQL of its own" in error_of(result)
+    assert result.stdout == ""
+    assert list(Path(environment["HARNESS_REPORTS_DIR"]).iterdir()) == []
+
+
 def test_reports_folder_that_is_a_file_is_an_error(harness, tmp_path: Path) -> None:
     (tmp_path / "reports").write_text("not a folder")
     result = harness("load", "smoke")

@@ -10,8 +10,6 @@ import pytest
 
 from harness.db import discovery
 from harness.db.discovery import (
-    ExternalServer,
-    choose_postgres,
     find_postgres,
     installations,
 )
@@ -132,11 +130,6 @@ def test_wheel_is_used_where_the_system_has_none(
     assert find_postgres(search_path=str(system)).source == "system"
 
 
-def test_url_names_a_running_server() -> None:
-    server = choose_postgres("postgresql://me:p%40ss@db.example:6543/app?x=1")
-    assert server == ExternalServer("db.example", 6543, "me", "p@ss", "app")
-    assert choose_postgres("postgres://localhost") == ExternalServer(
-        "localhost", 5432, "postgres", "", "postgres"
-    )
-    with pytest.raises(UsageError, match="not a PostgreSQL URL"):
-        choose_postgres("postgresql://host:notaport/x")
+def test_a_running_server_is_not_taken() -> None:
+    with pytest.raises(UsageError, match="a stack starts a PostgreSQL of its own"):
+        find_postgres("postgresql://me:p%40ss@db.example:6543/app?x=1")

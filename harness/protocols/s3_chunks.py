@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,10 +40,13 @@ UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 # What may come as a header already, before the data.
 DIGEST_HEADERS: Final = (
     "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-crc64nvme",
     "x-amz-checksum-sha1",
     "x-amz-checksum-sha256",
     "content-md5",
 )
+CRC_BYTES: Final = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 MODES: Final = frozenset({SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER})
 
 
@@ -81,38 +85,55 @@ class ChunkSigner:
 class Checksum:
     """Verifies an ``x-amz-checksum-*`` or ``Content-MD5`` value over the data.
 
-    crc32, sha1, sha256 and MD5 are computed; of others only the form is checked.
+    Those of S3 are computed; of one that S3 does not have only the form is checked.
     """
 
     def __init__(self) -> None:
-        self._crc32 = 0
+        self._crc = 0
+        self._crc_bytes = 0
+        self._add: Callable[[bytes, int], int] | None = None
         self._digest: hashlib._Hash | None = None
-        self._name = ""
 
     def expect(self, name: str) -> None:
-        """Compute only what the trailer ``name`` will need."""
-        self._name = name.lower().removeprefix("x-amz-checksum-")
-        if self._name in ("sha1", "sha256"):
-            self._digest = hashlib.new(self._name, usedforsecurity=False)
-        elif self._name == "content-md5":
+        """Compute only what the header or trailer ``name`` will need."""
+        name = name.lower().removeprefix("x-amz-checksum-")
+        if name in ("sha1", "sha256"):
+            self._digest = hashlib.new(name, usedforsecurity=False)
+        elif name == "content-md5":
             self._digest = hashlib.md5(usedforsecurity=False)
+        elif name in CRC_BYTES:
+            self._crc_bytes = CRC_BYTES[name]
+            self._add = _crc_function(name)
 
     def update(self, data: bytes) -> None:
         """Take data in."""
-        if self._name == "crc32":
-            self._crc32 = zlib.crc32(data, self._crc32)
+        if self._add is not None:
+            self._crc = self._add(data, self._crc)
         elif self._digest is not None:
             self._digest.update(data)
 
     def matches(self, value: str) -> bool:
         """Whether ``value`` (base64) is the checksum of all data."""
-        if self._name == "crc32":
-            own = self._crc32.to_bytes(4, "big")
+        if self._add is not None:
+            own = self._crc.to_bytes(self._crc_bytes, "big")
         elif self._digest is not None:
             own = self._digest.digest()
         else:
             return bool(value)
         return base64.b64encode(own).decode() == value
+
+
+def _crc_function(name: str) -> Callable[[bytes, int], int]:
+    if name == "crc32":
+        return zlib.crc32
+    # A large library, for the checksums that few clients send.
+    from awscrt import checksums
+
+    functions: dict[str, Callable[[bytes, int], int]] = {
+        "crc32c": checksums.crc32c,
+        "crc64nvme": checksums.crc64nvme,
+    }
+    return functions[name]
 
 
 class ChunkDecoder:

@@ -51,6 +51,7 @@ __all__ = [
     "no_such_bucket",
     "no_such_key",
     "no_such_upload",
+    "precondition_failed",
     "related_resource_not_found",
     "resource_exists",
     "resource_locked",
@@ -145,6 +146,12 @@ def key_exists(key: str) -> StorageError:
 def resource_exists(resource: str = "") -> StorageError:
     """Return: a row with this key exists."""
     return _duplicate("ResourceAlreadyExists", resource)
+
+
+def precondition_failed() -> StorageError:
+    """Return: the object is there, and was to be written only if it is not."""
+    message = "At least one of the pre-conditions you specified did not hold"
+    return StorageError("PreconditionFailed", message, 412)
 
 
 def _duplicate(code: str, resource: str) -> StorageError:

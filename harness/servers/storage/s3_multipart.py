@@ -22,7 +22,11 @@ from harness.servers.storage.multipart import Part, PendingUpload
 from harness.servers.storage.reads import find_object
 from harness.servers.storage.s3_answers import document, s3_time
 from harness.servers.storage.s3_auth import S3Caller
-from harness.servers.storage.s3_objects import parse_copy_source, user_metadata_of
+from harness.servers.storage.s3_objects import (
+    only_if_absent,
+    parse_copy_source,
+    user_metadata_of,
+)
 from harness.servers.storage.staging import body_chunks
 from harness.servers.storage.uploads import (
     Incoming,
@@ -173,7 +177,8 @@ async def complete_upload(
             raise errors.entity_too_large()
         staged = await core.multipart.join(pending, parts)
         core.faults.hit("multipart.joined")
-        metadata = await _finish(core, call, pending, staged)
+        with only_if_absent(core, call) as upsert:
+            metadata = await _finish(core, call, pending, staged, upsert=upsert)
         core.faults.hit("multipart.completed")
         await core.multipart.remove(pending)
     return document(
@@ -200,7 +205,7 @@ async def abort_upload(
 
 
 async def _finish(
-    core: Core, call: Call, pending: PendingUpload, staged: Staged
+    core: Core, call: Call, pending: PendingUpload, staged: Staged, *, upsert: bool
 ) -> dict[str, Any]:
     staged.mime_type = pending.metadata.get("mimetype", staged.mime_type)
     staged.cache_control = pending.metadata.get("cacheControl", staged.cache_control)
@@ -215,7 +220,7 @@ async def _finish(
             staged,
             Owner.of(call),
             user_metadata=pending.user_metadata or {},
-            upsert=True,
+            upsert=upsert,
         )
     except BaseException as exc:
         staged.discard()

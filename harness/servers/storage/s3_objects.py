@@ -5,7 +5,8 @@ Source: storage-api 3.9.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -43,6 +44,7 @@ __all__ = [
     "get_object",
     "get_tagging",
     "head_object",
+    "only_if_absent",
     "parse_copy_source",
     "post_object",
     "put_object",
@@ -65,7 +67,7 @@ OVERRIDES: Final = {
 async def put_object(
     core: Core, call: Call, signed: S3Caller, bucket: str, key: str
 ) -> web.Response:
-    """PUT /:bucket/*: PutObject; always replaces."""
+    """PUT /:bucket/*: PutObject; replaces, unless it must not."""
     size = signed.declared_size(call)
     if key.endswith("/") and size == 0:
         # An empty object that names a folder becomes the folder's placeholder.
@@ -81,10 +83,26 @@ async def put_object(
     )
     await continue_if_expected(call.request)
     ref = ObjectRef(bucket, key, str(uuid4()))
-    _, metadata = await receive_and_store(
-        core, call, ref, incoming, Owner.of(call), upsert=True
-    )
+    with only_if_absent(core, call) as upsert:
+        _, metadata = await receive_and_store(
+            core, call, ref, incoming, Owner.of(call), upsert
+        )
     return web.Response(headers={"ETag": metadata["eTag"]})
+
+
+@contextmanager
+def only_if_absent(core: Core, call: Call) -> Iterator[bool]:
+    """Tell whether a write may replace an object: not with ``If-None-Match: *``.
+
+    The real service passes over that header, and so replaces what it must not.
+    """
+    absent = call.header("If-None-Match").strip() == "*" and not core.settings.compat
+    try:
+        yield not absent
+    except errors.StorageError as exc:
+        if absent and exc.code in ("KeyAlreadyExists", "ResourceAlreadyExists"):
+            raise errors.precondition_failed() from exc
+        raise
 
 
 async def copy_object(

@@ -171,6 +171,8 @@ def test_decoded_length_that_is_wrong_is_refused(s3: S3) -> None:
         ("x_amz_checksum_sha256", hashlib.sha256(b"data").digest()),
         ("x_amz_checksum_sha1", hashlib.sha1(b"data").digest()),
         ("x_amz_checksum_crc32", zlib.crc32(b"data").to_bytes(4, "big")),
+        ("x_amz_checksum_crc32c", bytes.fromhex("aed87dd1")),
+        ("x_amz_checksum_crc64nvme", bytes.fromhex("edae61438efc2780")),
     ],
 )
 def test_digest_that_is_not_the_datas_is_refused(
@@ -180,6 +182,22 @@ def test_digest_that_is_not_the_datas_is_refused(
     assert told(s3("PUT", "/docs/a", body=b"date", **told_digest)) == (400, "BadDigest")
     assert told(s3("GET", "/docs/a")) == (404, "NoSuchKey")
     assert s3("PUT", "/docs/a", body=b"data", **told_digest).status_code == 200
+
+
+def test_write_that_must_not_replace(s3: S3) -> None:
+    assert s3("PUT", "/docs/a", body=b"old", if_none_match="*").status_code == 200
+    refused = s3("PUT", "/docs/a", body=b"new", if_none_match="*")
+    assert told(refused) == (412, "PreconditionFailed")
+    assert s3("GET", "/docs/a").content == b"old"
+    created = ET.fromstring(s3("POST", "/docs/a", "uploads=").content)
+    upload_id = created.findtext("{*}UploadId")
+    part = f"partNumber=1&uploadId={upload_id}"
+    assert s3("PUT", "/docs/a", part, body=b"part").status_code == 200
+    completed = s3("POST", "/docs/a", f"uploadId={upload_id}", if_none_match="*")
+    assert told(completed) == (412, "PreconditionFailed")
+    assert s3("GET", "/docs/a").content == b"old"
+    assert s3("PUT", "/docs/a", body=b"new").status_code == 200
+    assert s3("GET", "/docs/a").content == b"new"
 
 
 def test_path_signed_as_it_is_sent(s3: S3) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "OP_PING",
     "OP_PONG",
     "OP_TEXT",
+    "VERSION",
     "MessageDecoder",
     "WebSocketError",
     "WireMessage",
@@ -30,6 +31,8 @@ __all__ = [
     "encode_frame",
     "parse_close",
 ]
+
+VERSION = "13"  # of the protocol; there is no other
 
 OP_CONTINUATION = 0x0
 OP_TEXT = 0x1

@@ -41,10 +41,12 @@ def service_settings(config: SupabaseConfig) -> ProjectSettings:
             "extra_search_path": list(config.api.extra_search_path),
             "max_rows": config.api.max_rows,
         },
+        realtime={"max_header_length": config.realtime.max_header_length},
         storage={
             "upload_file_size_limit": config.storage.file_size_limit,
             "upload_signed_url_expiration_time": SIGNED_UPLOAD_S,
             "s3_protocol_enabled": config.storage.s3_protocol_enabled,
+            "image_transformation_enabled": config.storage.image_transformation_enabled,
         },
     )
 

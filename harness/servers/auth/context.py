@@ -48,6 +48,9 @@ class AuthContext:
         self.account_failures = FailureLimit(project.clock, per_account)
         # Many accounts may be behind one address, but not any number.
         self.remote_failures = FailureLimit(project.clock, 10 * per_account)
+        self.refresh_failures = FailureLimit(
+            project.clock, self.settings.token_refreshes_per_5_minutes
+        )
 
     @property
     def issuer(self) -> str:

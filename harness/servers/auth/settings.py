@@ -2,8 +2,10 @@
 
 Names and defaults are those of the Supabase CLI's ``config.toml``, with two exceptions
 that suit a stack for tests: anonymous sign-ins are on unless the project says
-otherwise, and the rate limit counts failed sign-ins only.  No mail is sent, so with
-``enable_confirmations`` nobody but an administrator can confirm an address.
+otherwise, and of ``rate_limit`` only ``sign_in_sign_ups`` and ``token_refresh`` hold,
+which count what failed: a suite may sign up and sign in as often as it likes.  No mail
+is sent, so with ``enable_confirmations`` nobody but an administrator can confirm an
+address.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class AuthSettings:
     refresh_token_rotation: bool = True
     refresh_token_reuse_interval_s: int = 10
     sign_ins_per_5_minutes: int = 30
+    token_refreshes_per_5_minutes: int = 150
     password_hash_cost: int = 10
     hooks: Hooks = field(default_factory=Hooks)
 
@@ -71,6 +74,9 @@ class AuthSettings:
                 auth, "refresh_token_reuse_interval", 10, 0, 86400
             ),
             sign_ins_per_5_minutes=_whole(limits, "sign_in_sign_ups", 30, 1, 10**9),
+            token_refreshes_per_5_minutes=_whole(
+                limits, "token_refresh", 150, 1, 10**9
+            ),
             password_hash_cost=_whole(auth, "password_hash_cost", 10, 4, 16),
             hooks=Hooks.of(_table(auth, "hook")),
         )

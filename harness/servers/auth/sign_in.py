@@ -199,6 +199,10 @@ def _require_patience(context: AuthContext, email: str, remote: str) -> None:
     wait_s = max(
         context.account_failures.wait_s(email), context.remote_failures.wait_s(remote)
     )
+    _refuse_for(wait_s)
+
+
+def _refuse_for(wait_s: float) -> None:
     if wait_s > 0:
         raise Refusal(
             429,
@@ -215,6 +219,8 @@ async def _refresh_grant(
     given = asked.text("refresh_token")
     if not given:
         raise Refusal(400, "validation_failed", "refresh_token required")
+    remote = request.remote or ""
+    _refuse_for(context.refresh_failures.wait_s(remote))
     async with context.transaction() as connection:
         session = await refresh_session(
             connection, given, context.settings, device(request), context.now()
@@ -230,6 +236,7 @@ async def _refresh_grant(
             return answer(
                 await context.session_json(connection, user, session, "token_refresh")
             )
+    context.refresh_failures.fail(remote)
     # Raised after the transaction, which may have revoked a family of tokens.
     raise session
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from harness.protocols.pgoutput import Change
 from harness.protocols.phoenix import encode_json, serializer_for
+from harness.protocols.websocket import VERSION
 from harness.servers.project import ServedProject
 from harness.servers.realtime.authorization import Authorizer
 from harness.servers.realtime.changes import ChangeFeed
@@ -126,8 +127,11 @@ class RealtimeService:
         serializer = serializer_for(query.get("vsn"))
         if serializer is None:
             return self._refuse(transport, "403 Forbidden", None)
-        if not key:
+        if not key or headers.get("sec-websocket-version") != VERSION:
             return self._refuse(transport, "426 Upgrade Required", None)
+        if max(map(len, headers.values())) > self.settings.max_header_length:
+            status = "431 Request Header Fields Too Large"
+            return self._refuse(transport, status, None)
         try:
             identity = self._connect_identity(query, headers)
         except RefusedError as exc:

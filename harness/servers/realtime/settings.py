@@ -26,7 +26,8 @@ class RealtimeSettings:
     ``unseen_change_limit`` bounds how many decoded changes wait in memory before the
     replication stream is held back, ``congested_bytes`` how much may wait for one
     slow client before it is cut.  ``workers`` is how many processes write to clients in
-    the service's place; 0 lets it write itself.
+    the service's place; 0 lets it write itself.  ``max_header_length`` bounds the value
+    of each header with which a socket is asked for.
     """
 
     max_concurrent_users: int = 200
@@ -43,6 +44,7 @@ class RealtimeSettings:
     compat: bool = False
     jwt_claim_validators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     max_frame_bytes: int = 5_000_000
+    max_header_length: int = 4096
     idle_timeout_s: float = 60.0
     no_channel_timeout_s: float = 600.0
     congested_bytes: int = 4 * 1024 * 1024

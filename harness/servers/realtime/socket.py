@@ -27,6 +27,7 @@ from harness.protocols.websocket import (
     OP_PING,
     OP_PONG,
     OP_TEXT,
+    VERSION,
     MessageDecoder,
     WebSocketError,
     accept_key,
@@ -305,6 +306,10 @@ class RefusingSocket(asyncio.Protocol):
     ) -> None:
         body = b"" if error is None else encode_json({"error": error})
         kind = b"" if error is None else b"content-type: application/json\r\n"
+        if status.startswith("426"):
+            kind += b"upgrade: websocket\r\nsec-websocket-version: %b\r\n" % (
+                VERSION.encode()
+            )
         response = (
             b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
             % (status.encode(), kind, len(body), body)

@@ -124,7 +124,8 @@ class StorageService:
         ):
             return await handle_s3(self._core, call)
         found = ROUTES.find(call.method, call.path) or _overridden(call)
-        if found is None:
+        pictures_off = not self._core.settings.image_transformation_enabled
+        if found is None or (pictures_off and call.path.startswith("/render/")):
             return _not_found(call)
         route, parameters = found
         call.operation = route.operation

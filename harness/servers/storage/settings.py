@@ -40,6 +40,7 @@ class StorageSettings:
     max_connections: int = 10
     tus_url_expiry_ms: int = 24 * 3600 * 1000
     tus_lock_wait_s: float = 5.0
+    image_transformation_enabled: bool = True
     render_max_width: int = 2500
     render_max_height: int = 2500
     render_min_width: int = 0

@@ -65,7 +65,8 @@ async def sign_object(core: Core, call: Call, bucket: str, key: str) -> web.Resp
         path = _decode_uri(call.path.removeprefix("/object/sign/"))
     claims: dict[str, Any] = {"url": path, "scope": "download"}
     kind = "object"
-    if transform := asked.get("transform"):
+    transform = asked.get("transform")
+    if transform and core.settings.image_transformation_enabled:
         claims = {**_transformations(transform), **claims}
         kind = "render/image"
     token = core.signed_urls.mint(claims, now=call.now, lifetime_s=asked["expiresIn"])

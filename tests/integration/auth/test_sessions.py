@@ -262,6 +262,18 @@ async def test_an_unknown_scope_is_refused(auth: Any, refused: Refused) -> None:
     refused(response, 400, "validation_failed")
 
 
+async def test_guessing_refresh_tokens_is_limited(
+    make_auth: Callable[..., Awaitable[Any]], refused: Refused
+) -> None:
+    auth = await make_auth({"rate_limit": {"token_refresh": 3}})
+    session = await auth.sign_up()
+    for _ in range(3):
+        refused(await auth.refresh("guess"), 400, "refresh_token_not_found")
+    limited = await auth.refresh(session["refresh_token"])
+    refused(limited, 429, "over_request_rate_limit")
+    assert int(limited.headers["Retry-After"]) <= 101
+
+
 async def test_guessing_passwords_is_limited_and_others_are_not(
     make_auth: Callable[..., Awaitable[Any]], refused: Refused
 ) -> None:

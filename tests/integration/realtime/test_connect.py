@@ -75,6 +75,22 @@ async def test_unknown_version_is_forbidden_without_a_word(
     assert (response.status_code, response.content) == (403, b"")
 
 
+@pytest.mark.parametrize("version", ["8", "14", "13, 14", ""])
+async def test_other_version_of_the_protocol_is_told_which_is_spoken(
+    server: RealtimeServer, version: str
+) -> None:
+    told = {"Sec-WebSocket-Version": version}
+    response = await handshake(server, told, apikey=server.token())
+    assert (response.status_code, response.content) == (426, b"")
+    assert response.headers["Sec-WebSocket-Version"] == "13"
+
+
+async def test_long_header_is_refused(server: RealtimeServer) -> None:
+    long = {"X-Long": "x" * 4097}
+    response = await handshake(server, long, apikey=server.token())
+    assert (response.status_code, response.content) == (431, b"")
+
+
 async def test_key_header_wins_over_the_query(server: RealtimeServer) -> None:
     response = await handshake(
         server, {"x-api-key": "nonsense"}, apikey=server.token("anon")

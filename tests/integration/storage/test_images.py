@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
+
+from harness.db.address import DatabaseAddress
+from harness.servers.storage.standalone import StandaloneStorage
 
 BAD = "The source image is invalid or unsupported for rendering"
 
@@ -140,3 +145,26 @@ def test_pictures_that_unpack_to_too_much(admin: Any) -> None:
     admin.upload("open/bomb", target.getvalue(), Content_Type="image/png")
     answer = admin("GET", "/render/image/public/open/bomb?width=10")
     assert (answer.status_code, answer.json()["message"]) == (400, BAD)
+
+
+def test_rendering_that_is_switched_off(
+    database: DatabaseAddress, tmp_path: Path
+) -> None:
+    settings = {"image_transformation_enabled": False}
+    with (
+        StandaloneStorage(database, tmp_path, settings) as storage,
+        httpx.Client(
+            base_url=storage.url,
+            headers={"Authorization": f"Bearer {storage.service_key}"},
+        ) as client,
+    ):
+        client.post("/bucket", json={"name": "open", "public": True})
+        body = picture("JPEG")
+        client.post("/object/open/red.jpg", content=body).raise_for_status()
+        for kind in ("public", "authenticated", "sign"):
+            answer = client.get(f"/render/image/{kind}/open/red.jpg?width=20")
+            assert answer.status_code == 404
+            assert answer.json()["message"].startswith("Route GET:/render/image/")
+        asked = {"expiresIn": 60, "transform": {"width": 20}}
+        signed = client.post("/object/sign/open/red.jpg", json=asked).json()
+        assert client.get(signed["signedURL"]).content == body

@@ -13,7 +13,7 @@ from typing import Literal as OneOf
 from typing import NamedTuple
 
 from harness.protocols.postgrest_errors import RestError
-from harness.protocols.postgrest_scanner import MAX_DEPTH, Field, Scanner
+from harness.protocols.postgrest_scanner import AFTER_NAME, MAX_DEPTH, Field, Scanner
 
 __all__ = [
     "Filter",
@@ -62,6 +62,7 @@ TEXT_SEARCH_FUNCTIONS = {
     "phfts": "phraseto_tsquery",
     "wfts": "websearch_to_tsquery",
 }
+BARE_OPERATORS = (*PLAIN_OPERATORS, "isdistinct", "in", "is")
 IS_VALUES = ("null", "not_null", "true", "false", "unknown")
 OPERATOR_HINT = "operator (eq, gt, ...)"
 CONDITION_HINTS = (
@@ -71,6 +72,15 @@ CONDITION_HINTS = (
 )
 
 _OPERATOR = re.compile(r"([a-z]+)(?:\(([\w $]+)\))?\.")
+_KNOWN_OPERATOR = re.compile(
+    "|".join(
+        sorted(
+            [*BARE_OPERATORS, *QUANTIFIED_OPERATORS, *TEXT_SEARCH_FUNCTIONS],
+            key=len,
+            reverse=True,
+        )
+    )
+)
 _CONNECTIVE = re.compile(r"(not\.)?(and|or)[ \t]*\(")
 _LIST_ELEMENT = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}(?=[,)]|\Z)")
@@ -235,7 +245,7 @@ def _tree(scanner: Scanner, depth: int) -> Filter | Logic:
     scanner.blank()
     match = scanner.match(_CONNECTIVE)
     if match is None:
-        return _condition(scanner)
+        return _condition_or_mistaken_tree(scanner)
     operands = [_tree(scanner, depth + 1)]
     scanner.blank()
     while scanner.take(","):
@@ -247,12 +257,29 @@ def _tree(scanner: Scanner, depth: int) -> Filter | Logic:
     return Logic(connective, bool(match.group(1)), tuple(operands))
 
 
+def _condition_or_mistaken_tree(scanner: Scanner) -> Filter:
+    """Read a condition; one that cannot be read may begin as a tree does."""
+    start = scanner.pos
+    try:
+        return _condition(scanner)
+    except RestError:
+        scanner.pos = start
+        negated = scanner.take("not.")
+        if scanner.take("and") or scanner.take("or"):
+            scanner.blank()
+            raise scanner.error('"("') from None
+        if negated:
+            raise scanner.error(CONDITION_HINTS[-1]) from None
+        raise
+
+
 def _condition(scanner: Scanner) -> Filter:
     if scanner.at_end() or scanner.text[scanner.pos] in "(),.":
-        raise scanner.error(*CONDITION_HINTS, quote='"')
+        raise scanner.error(*CONDITION_HINTS)
     field = scanner.field()
     if not scanner.take("."):
-        raise scanner.error("delimiter (.)", "logic operator (and, or)")
+        before = ('"->>"', '"->"') if field.path else AFTER_NAME
+        raise scanner.error(*before, "delimiter (.)")
     return Filter(field, _operation(scanner, in_tree=True))
 
 
@@ -286,8 +313,14 @@ def _operation(scanner: Scanner, *, in_tree: bool) -> Operation:
 
 
 def _no_operator(scanner: Scanner, *, negated: bool) -> RestError:
+    known = scanner.match(_KNOWN_OPERATOR)
+    if known is not None:
+        # What is wrong stands behind the operator.
+        if known.group() not in BARE_OPERATORS:
+            scanner.take("(")
+        return scanner.error(OPERATOR_HINT)
     expected = (OPERATOR_HINT,) if negated else ('"not"', OPERATOR_HINT)
-    return scanner.error(*expected, quote='"')
+    return scanner.error(*expected)
 
 
 def _value(scanner: Scanner, *, in_tree: bool) -> str:
@@ -329,4 +362,4 @@ def _is_value(scanner: Scanner) -> str:
         if rest.startswith(word):
             scanner.pos += len(word)
             return word
-    raise scanner.error(f"isVal: ({', '.join(IS_VALUES)})", quote='"')
+    raise scanner.error(f"isVal: ({', '.join(IS_VALUES)})")

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from harness.protocols.postgrest_errors import RestError, query_unreadable
 
-__all__ = ["Field", "JsonStep", "Scanner"]
+__all__ = ["AFTER_NAME", "Field", "JsonStep", "Scanner"]
+
+# How a name may go on; a term may end after it.
+AFTER_NAME = ("letter", "digit", '"-"', '"->>"', '"->"')
 
 MAX_DEPTH = 64  # nesting of select and logic trees; deeper ones are refused
 
@@ -23,6 +26,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BLANK = re.compile(r"[ \t]*")
 _IDENTIFIER = re.compile(_NAME_PART)
 _ARROW = re.compile(r"->>?")
+_DIGITS = re.compile(r"[0-9]+")
 _INDEX = re.compile(r"-?[0-9]+(?=->|::|[.,)]|\Z)")
 _KEY_PART = r"[^(\-:.,>)]+"
 _KEY = re.compile(rf"{_KEY_PART}(?:-(?!>){_KEY_PART})*")
@@ -57,12 +61,20 @@ class Scanner:
         self.sent = text if sent is None else sent
         self.pos = 0
 
-    def error(self, *expected: str, quote: str = "'") -> RestError:
+    def error(
+        self, *expected: str, quote: str = '"', instead_of: str = ""
+    ) -> RestError:
         """Return the error for what stands at the current position.
 
-        PostgREST puts it in double quotes where a whole word was expected.
+        PostgREST puts it in single quotes where a term might have ended.  Where the
+        word ``instead_of`` was expected, it names the first letter that differs.
         """
-        found = self.text[self.pos : self.pos + 1]
+        at = self.pos
+        for letter in instead_of:
+            if self.text[at : at + 1] != letter:
+                break
+            at += 1
+        found = self.text[at : at + 1]
         unexpected = f"{quote}{found}{quote}" if found else "end of input"
         message = f'"failed to parse {self.subject} ({self.sent})" (line 1, column '
         return query_unreadable(
@@ -77,7 +89,7 @@ class Scanner:
     def end(self, *expected: str) -> None:
         """Raise unless everything is read."""
         if self.pos != len(self.text):
-            raise self.error(*expected, "end of input")
+            raise self.error(*expected, "end of input", quote="'")
 
     def blank(self) -> None:
         """Skip spaces and tabs."""
@@ -99,7 +111,7 @@ class Scanner:
     def expect(self, literal: str) -> None:
         """Read ``literal`` or raise."""
         if not self.take(literal):
-            raise self.error(f'"{literal}"')
+            raise self.error(f'"{literal}"', instead_of=literal)
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Read what ``pattern`` matches here, if it does."""
@@ -147,6 +159,12 @@ class Scanner:
         index = self.match(_INDEX)
         if index is not None:
             return JsonStep(arrow, index.group(), is_index=True)
+        if self.take("-"):
+            if self.match(_DIGITS) is None:
+                raise self.error("digit")
+            raise self.error(
+                *("digit", '"->"', '"::"', '"."', '","', "end of input"), quote="'"
+            )
         quoted = self.quoted()
         if quoted is not None:
             return JsonStep(arrow, quoted, is_index=False)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from harness.protocols.postgrest_scanner import MAX_DEPTH, Field, Scanner
+from harness.protocols.postgrest_scanner import AFTER_NAME, MAX_DEPTH, Field, Scanner
 
 __all__ = ["ALL_COLUMNS", "Join", "SelectEmbed", "SelectField", "parse_select"]
 
 Join = Literal["inner", "left"]
-AGGREGATES = ("avg", "count", "max", "min", "sum")
+AGGREGATES = ("sum", "avg", "count", "max", "min")
 ALL_COLUMNS = "*"
 
 
@@ -77,13 +77,23 @@ def _item(scanner: Scanner, depth: int) -> SelectItem:
         scanner.pos += 1
         scanner.blank()
         alias, name = name, scanner.name()
-    if name == "count" and scanner.take("()"):
-        cast = scanner.identifier() if scanner.take("::") else None
-        _item_end(scanner)
-        return SelectField(Field(ALL_COLUMNS), alias, None, "count", cast)
-    if scanner.peek("!") or scanner.peek("("):
+    if name == "count" and (counted := _count(scanner, alias)) is not None:
+        return counted
+    if name != "count" and (scanner.peek("!") or scanner.peek("(")):
         return _embed(scanner, depth, name, alias=alias, spread=False)
     return _field(scanner, name, alias)
+
+
+def _count(scanner: Scanner, alias: str | None) -> SelectField | None:
+    """Read the rest of ``count()``; None where something else follows."""
+    start = scanner.pos
+    if scanner.take("()"):
+        cast = scanner.identifier() if scanner.take("::") else None
+        scanner.blank()
+        if scanner.at_end() or scanner.peek(",") or scanner.peek(")"):
+            return SelectField(Field(ALL_COLUMNS), alias, None, "count", cast)
+    scanner.pos = start
+    return None
 
 
 def _field(scanner: Scanner, name: str, alias: str | None) -> SelectField:
@@ -96,7 +106,13 @@ def _field(scanner: Scanner, name: str, alias: str | None) -> SelectField:
         aggregate = _aggregate(scanner)
         if scanner.take("::"):
             aggregate_cast = scanner.identifier()
-    _item_end(scanner)
+    if aggregate_cast or cast:
+        _item_end(scanner, "letter", "digit")
+    elif aggregate:
+        _item_end(scanner, '"::"')
+    else:
+        before = ('"->>"', '"->"') if path else AFTER_NAME
+        _item_end(scanner, *before, '"::"', '"."')
     return SelectField(Field(name, path), alias, cast, aggregate, aggregate_cast)
 
 
@@ -105,15 +121,15 @@ def _aggregate(scanner: Scanner) -> str:
         if scanner.take(name):
             scanner.expect("()")
             return name
-    raise scanner.error(*(f'"{name}"' for name in AGGREGATES))
+    quoted = [f'"{name}"' for name in AGGREGATES]
+    raise scanner.error(*quoted, instead_of=AGGREGATES[0])
 
 
-def _item_end(scanner: Scanner) -> None:
+def _item_end(scanner: Scanner, *before: str) -> None:
+    """Raise unless an item ends here; ``before`` is how it might have gone on."""
     scanner.blank()
     if not (scanner.at_end() or scanner.peek(",") or scanner.peek(")")):
-        raise scanner.error(
-            '"->>"', '"->"', '"::"', '"."', '")"', '","', "end of input"
-        )
+        raise scanner.error(*before, '")"', '","', "end of input", quote="'")
 
 
 def _embed(
@@ -121,6 +137,7 @@ def _embed(
 ) -> SelectEmbed:
     hint: str | None = None
     join: Join | None = None
+    start = scanner.pos
     for _ in range(2):
         if not scanner.take("!"):
             break
@@ -131,6 +148,9 @@ def _embed(
             join = "left"
         elif hint is None:
             hint = word
+    if not (spread or scanner.peek("(")):
+        scanner.pos = start  # a column after all, and that has no hint
+        _item_end(scanner, *AFTER_NAME, '"::"', '"."')
     scanner.expect("(")
     items = _items(scanner, depth + 1)
     scanner.expect(")")

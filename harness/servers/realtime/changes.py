@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["ChangeFeed"]
 
 MAX_BATCH = 1000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 CONFIRM_S = 10.0
 MESSAGES_PUBLICATION = "supabase_realtime_messages_publication"
 FILTER_FAILED = "Unable to subscribe to changes: a filter cannot be decided:"
@@ -87,6 +88,7 @@ class ChangeFeed:
         self.late = LateChannels(service)
         self._tables: dict[int, tuple[Relation, Table | None]] = {}
         self._queue: deque[Item | _Emptied] = deque()
+        self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._expected: set[_Expected] = set()
         self._unprepared: deque[_Expected] = deque()
@@ -116,6 +118,7 @@ class ChangeFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._queue.clear()
+        self._queued_bytes = 0
         self._expected.clear()
         self._unprepared.clear()
         await self.checker.close()
@@ -206,8 +209,17 @@ class ChangeFeed:
         if not self.registry.watchers(relation.schema, relation.name):
             return
         self._queue.append(Item(change, begin.commit_us, begin.xid, begin.final_lsn))
-        if len(self._queue) >= self._settings.unseen_change_limit and self._stream:
+        self._queued_bytes += change.size_bytes
+        if self._is_fuller_than(1) and self._stream:
             self._stream.pause()
+
+    def _is_fuller_than(self, share: float) -> bool:
+        """Tell whether changes, or their bytes, wait beyond a share of the limit."""
+        settings = self._settings
+        return (
+            len(self._queue) >= settings.unseen_change_limit * share
+            or self._queued_bytes >= settings.unseen_change_bytes * share
+        )
 
     def receive_truncate(self, truncate: Truncate, begin: Begin) -> None:
         """Queue that tables were emptied."""
@@ -292,14 +304,7 @@ class ChangeFeed:
             self._queue.popleft()
             self._announce_truncate(first)
             return
-        items: list[Item] = []
-        while self._queue and len(items) < MAX_BATCH:
-            entry = self._queue[0]
-            if isinstance(entry, _Emptied):
-                break
-            entry.place = len(items)
-            items.append(entry)
-            self._queue.popleft()
+        items = self._next_batch()
         try:
             await self._deliver_batch(items)
         except Exception as exc:
@@ -307,8 +312,23 @@ class ChangeFeed:
             log.exception("a batch of changes was lost")
             self._service.metrics.internal_errors += 1
             self._lose(items, f"internal error ({type(exc).__name__})")
-        if self._stream and len(self._queue) < self._settings.unseen_change_limit / 2:
+        if self._stream and not self._is_fuller_than(0.5):
             self._stream.resume()
+
+    def _next_batch(self) -> list[Item]:
+        """Take changes from the queue, up to the next truncated table."""
+        items: list[Item] = []
+        room_bytes = MAX_BATCH_BYTES
+        while self._queue and len(items) < MAX_BATCH and room_bytes > 0:
+            entry = self._queue[0]
+            if isinstance(entry, _Emptied):
+                break
+            entry.place = len(items)
+            items.append(entry)
+            self._queue.popleft()
+            room_bytes -= entry.change.size_bytes
+            self._queued_bytes -= entry.change.size_bytes
+        return items
 
     async def _deliver_batch(self, items: list[Item]) -> None:
         began_s = self._service.unix_s()

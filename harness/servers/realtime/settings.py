@@ -23,11 +23,12 @@ MAX_WORKERS = 64
 class RealtimeSettings:
     """Limits and switches of one project; every field may be given by name.
 
-    ``unseen_change_limit`` bounds how many decoded changes wait in memory before the
-    replication stream is held back, ``congested_bytes`` how much may wait for one
-    slow client before it is cut.  ``workers`` is how many processes write to clients in
-    the service's place; 0 lets it write itself.  ``max_header_length`` bounds the value
-    of each header with which a socket is asked for.
+    ``unseen_change_limit`` and ``unseen_change_bytes`` bound how many decoded changes
+    wait in memory before the replication stream is held back, ``congested_bytes`` how
+    much may wait for one slow client before it is cut.  ``workers`` is how many
+    processes write to clients in the service's place; 0 lets it write itself.
+    ``max_header_length`` bounds the value of each header with which a socket is asked
+    for.
     """
 
     max_concurrent_users: int = 200
@@ -50,6 +51,7 @@ class RealtimeSettings:
     congested_bytes: int = 4 * 1024 * 1024
     congested_grace_s: float = 10.0
     unseen_change_limit: int = 20_000
+    unseen_change_bytes: int = 64 * 1024 * 1024
     max_record_bytes: int = 1_048_576
     workers: int = 0
     publication: str = "supabase_realtime"

@@ -292,6 +292,27 @@ async def test_full_queue_holds_the_stream_back_and_loses_nothing(
     assert deepest <= 100 + 500
 
 
+async def test_large_rows_are_held_back_by_their_bytes(serve: Serve) -> None:
+    server = await serve(unseen_change_bytes=500_000)
+    await make(server, "id int primary key, a text")
+    deepest = 0
+
+    def watch_depth() -> bool:
+        nonlocal deepest
+        deepest = max(deepest, server.service.changes.waiting)
+        return server.service.metrics.changes_delivered >= 300
+
+    async with Wire(server) as wire:
+        await wire.watch(TOPIC, {**ALL, "select": ["id"]})
+        await server.sql(
+            "insert into t select i, repeat('x', 100000) from generate_series(1, 300) i"
+        )
+        await until(watch_depth)
+        seen = [(await wire.change())["record"]["id"] for _ in range(300)]
+        assert seen == list(range(1, 301))
+    assert deepest <= 5
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_slow_client_is_told_cut_and_slows_nobody(
     serve: Serve, workers: int

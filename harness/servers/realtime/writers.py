@@ -148,7 +148,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self.handed: dict[int, HandedTransport] = {}
         self._parts: list[bytes] = []
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting: deque[tuple[bytes | memoryview, int]] = deque()
         self._waiting_bytes = 0
         self._scheduled = self._wants_to_write = False
         self._events = b""
@@ -226,7 +226,7 @@ class Writer:
                 if sent == len(data):
                     self._waiting.popleft()
                 else:
-                    self._waiting[0] = data[sent:], -1
+                    self._waiting[0] = memoryview(data)[sent:], -1
         except BlockingIOError:
             pass
         except OSError as exc:
@@ -241,8 +241,10 @@ class Writer:
 
     def _send_waiting(self, *, limit_bytes: int) -> None:
         """Wait, with everything else, until no more than this waits."""
+        room = select.poll()  # select() knows the first thousand descriptors only
+        room.register(self._socket, select.POLLOUT)
         while self.is_alive and self._waiting_bytes > limit_bytes:
-            if not select.select([], [self._socket], [], STALL_S)[1]:
+            if not room.poll(STALL_S * 1000):
                 self._lose("it takes no more commands")
                 return
             self._send()

@@ -15,6 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from harness.config import Config
 from harness.errors import ConfigError
 from harness.load.cpu import process_tree, tree_rss_mib
+from harness.servers.file_limit import raise_file_limit
+from harness.servers.realtime.writer_process import ONE
+from harness.servers.realtime.writers import NOBODY, Writer
 from harness.stack.embedded import EmbeddedStack
 from tests.integration.realtime.conftest import Serve
 from tests.integration.realtime.server import RealtimeServer
@@ -148,6 +151,20 @@ async def test_killed_writer_costs_its_own_connections(shared: RealtimeServer) -
             assert (await wire.expect(event="broadcast")).payload == {"n": 1}
         assert before[0] not in processes(shared)
         assert before[1] in processes(shared)
+
+
+async def test_full_writer_is_waited_for_among_thousands_of_descriptors() -> None:
+    raise_file_limit()
+    held = [os.dup(0) for _ in range(1100)]
+    try:
+        writer = Writer()
+        for _ in range(64):
+            writer.tell(ONE, 1, NOBODY, bytes(1 << 20))
+        writer.end()
+        assert await asyncio.to_thread(writer.process.wait, 10.0) == 0
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 async def test_writers_end_with_the_service(shared: RealtimeServer) -> None:

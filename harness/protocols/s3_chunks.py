@@ -126,14 +126,16 @@ class Checksum:
 def _crc_function(name: str) -> Callable[[bytes, int], int]:
     if name == "crc32":
         return zlib.crc32
-    # A large library, for the checksums that few clients send.
-    from awscrt import checksums
+    # Loaded for the few clients that ask for these checksums.
+    from anycrc import Model
 
-    functions: dict[str, Callable[[bytes, int], int]] = {
-        "crc32c": checksums.crc32c,
-        "crc64nvme": checksums.crc64nvme,
-    }
-    return functions[name]
+    model = Model({"crc32c": "CRC32-ISCSI", "crc64nvme": "CRC64-NVME"}[name])
+
+    def add(data: bytes, crc: int) -> int:
+        value: int = model.calc(data, crc)
+        return value
+
+    return add
 
 
 class ChunkDecoder:

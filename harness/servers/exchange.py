@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import (
     SERVER_SOFTWARE,
@@ -26,12 +26,12 @@ from harness.servers.heads import Head
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.streams import StreamReader
     from aiohttp.web_protocol import RequestHandler
 
-__all__ = ["PlainRequest", "send_answer"]
+__all__ = ["READ_AHEAD_BYTES", "PlainRequest", "send_answer"]
 
 UNREAD_URL: Final = URL("/")
+READ_AHEAD_BYTES: Final = 256 * 1024  # of a body that its service is slow to read
 JOINED_BYTES: Final = 64 * 1024  # a body up to here is copied behind its head
 # What the gateway and the server add to every answer; others go the long way.
 ADDED: Final = frozenset(
@@ -53,12 +53,16 @@ ADDED_LINES: Final = (
 
 
 class PlainRequest(GatewayRequest):
-    """A request read by :mod:`harness.servers.heads`."""
+    """A request read by :mod:`harness.servers.heads`.
+
+    A body that came together with its head is bytes, and a stream only for those who
+    ask for one.
+    """
 
     def __init__(
         self,
         head: Head,
-        payload: StreamReader,
+        body: StreamReader | bytes,
         protocol: BaseProtocol,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -78,15 +82,44 @@ class PlainRequest(GatewayRequest):
         self.fields = fields
         self._lazy_url: URL | None = None
         self._lazy_writer: AbstractStreamWriter | None = None
+        self._body = body
         super().__init__(
             message,
-            payload,
+            EMPTY_PAYLOAD,
             cast("RequestHandler", protocol),
             cast("AbstractStreamWriter", None),
             cast("asyncio.Task[None]", None),
             loop,
             client_max_size=BODY_LIMIT_BYTES,
         )
+
+    @property
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it is here."""
+        return self._body if isinstance(self._body, bytes) else None
+
+    @property
+    def body_exists(self) -> bool:
+        """Whether the request has a body."""
+        return self._body is not EMPTY_PAYLOAD
+
+    async def read(self) -> bytes:
+        """Return the body."""
+        whole = self.whole_body
+        return await super().read() if whole is None else whole
+
+    @property
+    def _payload(self) -> StreamReader:
+        if isinstance(self._body, bytes):
+            whole = self._body
+            self._body = StreamReader(self._protocol, READ_AHEAD_BYTES, loop=self._loop)
+            self._body.feed_data(whole)
+            self._body.feed_eof()
+        return self._body
+
+    @_payload.setter
+    def _payload(self, payload: StreamReader) -> None:
+        """Ignore what stands in for it."""
 
     @property
     def _rel_url(self) -> URL:

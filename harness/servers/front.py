@@ -21,7 +21,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
-from harness.servers.exchange import PlainRequest, send_answer
+from harness.servers.exchange import READ_AHEAD_BYTES, PlainRequest, send_answer
 from harness.servers.gateway import locate
 from harness.servers.heads import HEAD_LIMIT_BYTES, Head, Heads, begins_a_head
 from harness.servers.hosting import HostedProject, ProjectRegistry, RealtimeSockets
@@ -39,7 +39,6 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 HEAD_TIMEOUT_S: Final = 60.0  # for the first request
 KEEPALIVE_S: Final = 75.0  # for the next one, from the end of the answer before
 LINGER_S: Final = 10.0  # for the rest of a body that the answer did not wait for
-READ_AHEAD_BYTES: Final = 256 * 1024  # of a body that its service is slow to read
 SOCKET_MARK = SOCKET_PATH.encode()
 
 
@@ -250,11 +249,14 @@ class Front(BaseProtocol):
         self._begin(head)
 
     def _begin(self, head: Head) -> None:
-        payload = EMPTY_PAYLOAD
-        if head.fields.length:
-            payload = StreamReader(self, READ_AHEAD_BYTES, loop=self._loop)
-            self._owed, self._payload = head.fields.length, payload
-        request = self._request = PlainRequest(head, payload, self, self._loop)
+        length = head.fields.length
+        body: StreamReader | bytes = EMPTY_PAYLOAD
+        if length and len(self._buffer) >= length:
+            body, self._buffer = self._buffer[:length], self._buffer[length:]
+        elif length:
+            body = self._payload = StreamReader(self, READ_AHEAD_BYTES, loop=self._loop)
+            self._owed = length
+        request = self._request = PlainRequest(head, body, self, self._loop)
         self.answering = self._loop.create_task(self._answer(request))
         if self._owed and self._buffer:
             self._buffer = self._feed(self._buffer)

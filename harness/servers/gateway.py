@@ -79,6 +79,11 @@ class GatewayRequest(web.BaseRequest):
     passage: Passage | None = None
     service: str = "gateway"
 
+    @property
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it came together with the head."""
+        return None
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # aiohttp calls this just before the head is written, streamed answers included.
         self.answer_began = True

@@ -159,6 +159,9 @@ def json_response(
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     """Return a whole small body; more than ``limit`` bytes are a real 413."""
+    whole: bytes | None = getattr(request, "whole_body", None)
+    if whole is not None and len(whole) <= limit:
+        return whole
     if (request.content_length or 0) > limit:
         raise _body_too_large()
     if request.content.is_eof():

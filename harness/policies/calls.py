@@ -22,6 +22,8 @@ from harness.policies.values import NUMBER_TYPES, literal, pattern_example
 __all__ = ["Call", "call_about", "callable_functions", "plan_calls"]
 
 MAX_ROWS = 4
+MAX_MIXED = 3
+MAX_JOINT = 4
 USER_WORDS = re.compile(
     r"(^|_)(user|uid|owner|profile|member|author|account|target|recipient|friend|"
     r"customer|student|patient|sender|receiver|invitee|who)(_?id|_?uuid)?$"
@@ -38,6 +40,8 @@ class Meaning:
     column: Col | None = None
     constants: tuple[str, ...] = ()
     stored: bool = False
+    # Every column that the parameter meets, of which ``column`` is the first.
+    met: tuple[Col, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +110,18 @@ def _meaning(
             if left != param:
                 continue
             if right == UID:
-                return Meaning(user=True)
+                return Meaning(user=True, met=tuple(columns))
             if isinstance(right, Const):
                 constants += _suiting(comparison.operator, right.values)
             elif isinstance(right, Col):
                 columns.append(right)
     stored = [column for column, term in reading.assignments if term == param]
     meaning = _choose(parameter, columns + stored, constants, trial)
-    return replace(meaning, stored=not columns and meaning.column in stored)
+    return replace(
+        meaning,
+        stored=not columns and meaning.column in stored,
+        met=(*columns, *stored),
+    )
 
 
 def _suiting(operator: str, values: tuple[str, ...]) -> list[str]:
@@ -166,11 +174,40 @@ def plan_calls(trial: Trial, persona: Persona, function: Function) -> list[Call]
     if _names_anybody(meant):
         for victim in _victims(trial, persona):
             calls += [planner.call("foreign", victim, turn) for turn in range(MAX_ROWS)]
+            calls += _mixed(planner, victim)
+            calls += _joint(planner, "foreign", victim)
+        calls += _joint(planner, "own", persona.clan)
     unique: dict[str, Call] = {}
     for call in calls:
         if call is not None:
             unique.setdefault(f"{call.scope} {sorted(call.arguments.items())}", call)
     return list(unique.values())
+
+
+def _mixed(planner: _Planner, victim: str) -> Iterator[Call | None]:
+    """Yield calls with one argument of another's among one's own."""
+    keys = [name for name, m in planner.meant.items() if m.user or m.column is not None]
+    for name in keys[:MAX_MIXED] if len(keys) > 1 else ():
+        planner.foreign = name
+        for turn in range(2):
+            yield planner.call("foreign", victim, turn)
+    planner.foreign = ""
+
+
+def _joint(planner: _Planner, scope: str, clan: str) -> Iterator[Call | None]:
+    """Yield calls with arguments that one row has side by side: a team and its member.
+
+    What is to be stored there differs from what the row says.
+    """
+    met = [{col.table for col in m.met} for m in planner.meant.values()]
+    for table in sorted({t for tables in met for t in tables}, key=str):
+        if sum(table in tables for tables in met) < 2:
+            continue
+        rows = list(planner.trial.population.owned_by(table, clan)) if clan else []
+        rows.sort(key=lambda row: planner.persona.sub not in row.users)
+        for row in rows[:: max(1, len(rows) // MAX_JOINT)][:MAX_JOINT]:
+            given = replace(planner, given={table: row})
+            yield given.call(scope, clan, 1)
 
 
 def call_about(
@@ -201,14 +238,22 @@ class _Planner:
     meant: Mapping[str, Meaning]
     given: Mapping[Name, StoredRow] = field(default_factory=dict)
     chosen: dict[Name, StoredRow] = field(default_factory=dict)
+    # The one argument that is another's, where the others are the persona's own.
+    foreign: str = ""
 
     def call(self, scope: str, clan: str, turn: int) -> Call | None:
         self.chosen = dict(self.given)
+        about: dict[str, StoredRow] = {}
         arguments: dict[str, str | None] = {}
         for position, parameter in enumerate(self.function.parameters, 1):
             name = parameter.name or f"${position}"
             meaning = self.meant[name]
-            value = self._value(parameter, meaning, scope, clan, turn)
+            mixed = bool(self.foreign) and name != self.foreign
+            whose = ("own", self.persona.clan) if mixed else (scope, clan)
+            if self.foreign:
+                self.chosen.clear()
+            value = self._value(parameter, meaning, *whose, turn)
+            about.update({row.at: row for row in self.chosen.values()})
             if value is None and parameter.has_default:
                 continue
             arguments[name] = value
@@ -216,24 +261,28 @@ class _Planner:
             function=self.function,
             arguments=arguments,
             scope=scope,
-            about=tuple(self.chosen.values()),
+            about=tuple(about.values()),
             victim=clan if scope == "foreign" else "",
         )
 
     def _value(
         self, parameter: Parameter, meaning: Meaning, scope: str, clan: str, turn: int
     ) -> str | None:
+        given = next((col for col in meaning.met if col.table in self.given), None)
+        if meaning.user and given is not None:
+            return _fitting(parameter, self.given[given.table].text(given.column))
         if meaning.user:
             return _fitting(parameter, self._user(scope, clan, turn))
         if MIME_WORDS.search(parameter.name):
             return "text/html" if turn == 2 else self._by_type(parameter)
-        if meaning.column is not None:
-            found = self._column(parameter, meaning.column, scope, clan, turn)
+        column = given or meaning.column
+        if column is not None:
+            found = self._column(parameter, column, scope, clan, turn)
             if found is not None and meaning.stored and turn % 2:
-                return self._another(parameter, meaning.column, found)
+                return self._another(parameter, column, found)
             if found is not None:
                 return found
-            constants = self.trial.mined.constants.get(meaning.column, ())
+            constants = self.trial.mined.constants.get(column, ())
             if constants:
                 return constants[turn % len(constants)]
         if parameter.type in NUMBER_TYPES and turn % 2:

@@ -59,7 +59,10 @@ from harness.policies.properties_inserts import rows_are_not_planted
 from harness.policies.properties_mates import mates_keep_to_their_own
 from harness.policies.properties_moves import rows_move_where_they_may_be_stored
 from harness.policies.properties_powers import own_powers_are_not_raised
-from harness.policies.properties_privileges import privileges_are_given_by_others
+from harness.policies.properties_privileges import (
+    functions_promote_nobody,
+    privileges_are_given_by_others,
+)
 from harness.policies.properties_realtime import topics_reach_only_their_own
 from harness.policies.properties_sequences import sequences_open_nothing_of_others
 from harness.policies.properties_shared import (
@@ -119,6 +122,7 @@ PROPERTIES: tuple[Property, ...] = (
     functions.functions_work,
     functions.functions_change_nothing_of_others,
     functions.functions_reveal_nothing_hidden,
+    functions_promote_nobody,
     results.functions_create_what_their_owner_sees,
     results.functions_store_no_row_without_bytes,
     results.functions_keep_bucket_limits,

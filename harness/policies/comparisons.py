@@ -23,12 +23,14 @@ from harness.policies.syntax import (
     body_variables,
     integer,
     parse_condition,
+    same_column,
     scope_of,
     walk,
 )
 from harness.policies.terms import (
     CLOCK,
     OPAQUE,
+    PASSING,
     UID,
     Claim,
     Clock,
@@ -227,7 +229,7 @@ class _Reader:
             for left, right in zip(node.lexpr.args, node.rexpr.args, strict=False):
                 self._add(operator, self.term(left, scope), self.term(right, scope))
             return
-        self.reading.tautology |= operator == "=" and _same_column(node)
+        self.reading.tautology |= operator == "=" and same_column(node)
         left = self.term(node.lexpr, scope)
         self._add(operator, left, self._right_term(node.rexpr, scope))
 
@@ -364,7 +366,7 @@ class _Reader:
             return self._path_term(name, args, scope)
         if name in ("cardinality", "array_length") and args:
             return self._depth_term(self.term(args[0], scope))
-        if name in ("lower", "upper", "trim", "btrim", "any", "nullif") and args:
+        if name in PASSING and args:
             return self.term(args[0], scope)
         return self._inlined(schema, name, args, scope)
 
@@ -398,7 +400,7 @@ class _Reader:
                 continue
             terms = tuple(self.term(arg, scope) for arg in args)
             if len(statements) != 1:
-                return _converted(function, terms)
+                return _converted(function, statements, terms)
             bound = _bind(function, terms)
             inner = _Reader(
                 self.catalog, Reading(), bound, self.depth + 1, function.name.name
@@ -412,18 +414,15 @@ class _Reader:
         return self.term(statement, Scope({}))
 
 
-def _same_column(node: Tree) -> bool:
-    """Say whether a comparison has one and the same column on both sides."""
-    sides = [
-        tuple(f.sval for f in side.fields if isinstance(f, ast.String))
-        for side in (node.lexpr, node.rexpr)
-        if isinstance(side, ast.ColumnRef)
-    ]
-    return len(sides) == 2 and sides[0] == sides[1] and bool(sides[0])
+def _converted(
+    function: Function, statements: tuple[Tree, ...], terms: tuple[Term, ...]
+) -> Term:
+    """Take a function of one thing (``try_uuid(text)``) for a conversion of it.
 
-
-def _converted(function: Function, terms: tuple[Term, ...]) -> Term:
-    """Take a function of one thing (``try_uuid(text)``) for a conversion of it."""
+    One that looks things up is none.
+    """
+    if any(isinstance(statement, ast.SelectStmt) for statement in statements):
+        return OPAQUE
     things = [t for t in terms if not isinstance(t, (Const, Opaque))]
     converts = function.returns in ("uuid", "text", "bigint", "integer", "numeric")
     return things[0] if converts and len(things) == 1 else OPAQUE

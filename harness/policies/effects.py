@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.db.catalog import Catalog, Name
+from harness.db.catalog import Catalog, Name, Relation
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
 from harness.policies.trial import Trial
@@ -137,12 +137,30 @@ def leaves(value: Any) -> Iterator[str]:
             yield text
 
 
+def _key_columns(relation: Relation) -> set[str]:
+    """Return the columns of a table's primary and foreign keys."""
+    referring = {c for key in relation.foreign_keys for c in key.columns}
+    return {*relation.primary_key} | referring
+
+
 class Secrets:
     """Values that occur in few rows, so that their origin can be told."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self._origins: dict[str, list[StoredRow]] = {}
+        keyed = {
+            name: _key_columns(relation)
+            for name, relation in trial.catalog.relations.items()
+        }
+        # Numbers that stand in keys: like UUIDs, they say which row, not what is in it.
+        self._numbers = {
+            text
+            for rows in trial.population.tables.values()
+            for row in rows
+            for column in keyed.get(row.table, ())
+            if (text := row.text(column)) is not None and text.isdigit()
+        }
         for rows in trial.population.tables.values():
             for row in rows:
                 for text in set(leaves(dict(row.values))):
@@ -156,7 +174,7 @@ class Secrets:
 
         UUIDs give something away only with ``keys``.
         """
-        if UUID.match(text) and not keys:
+        if (UUID.match(text) or text in self._numbers) and not keys:
             return None
         origins = self._origins.get(text, [])
         if not origins or any(self._may_know(persona, row) for row in origins):

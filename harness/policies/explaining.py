@@ -86,6 +86,7 @@ class Atom:
     marks: tuple[Mark, ...] = ()
     plain: bool = False
     opens: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,10 @@ class Explainer:
             for other in [atoms, *beside]
             if all(self._atom(relation, atom).plain for atom in other)
         ]
+        timed = [self._atom(relation, atom) for atom in atoms]
+        if partly and all(atom.timed for atom in timed):
+            # Not yet begun, or not over: that opens no draft.
+            judged = tuple(replace(atom, asks_row=False) for atom in judged)
         branch = Branch(policy, judged, partly_public=partly)
         if list(atoms) not in plain or len(plain) < 2 or not branch.by_design:
             return branch
@@ -264,18 +269,24 @@ class Explainer:
             plain = plain and relation.name != Name("storage", "objects")
             reason = "does not ask whose row it is"
             opens = plain and bool(marks_of(reading))
-            return Atom(sql, True, reason, asks_row, plain=plain, opens=opens)
+            told = [r for c in reading.comparisons for _, r in c.pairs()]
+            timed = plain and not opens and any(isinstance(r, Clock) for r in told)
+            return Atom(
+                sql, True, reason, asks_row, plain=plain, opens=opens, timed=timed
+            )
         if reading.caller and self._bars_some(sql, reading):
             return Atom(sql, True, "keeps out those who are barred", True)
         if reading.caller:
             reason = "asks about the caller and the row"
             marks = marks_of(reading)
             return Atom(sql, bool(marks), reason, True, marks)
+        if self._halves(relation, row_columns, reading):
+            return Atom(sql, False, "compares one column of a key and not the other")
         if not reading.reads and self._owner_columns(relation, row_columns):
             return Atom(sql, False, "reads whose row it is, but not who asks")
         if self._looks_up_members(reading):
             return Atom(sql, False, "looks up members without asking for the caller")
-        if self._looks_past_policies(reading) and not _asks_a_flag(reading):
+        if self._looks_past_policies(reading) and not self._asks_a_flag(reading):
             return Atom(sql, False, "looks things up without asking for the caller")
         plain = not reading.reads
         return Atom(sql, True, "depends on the row only", True, plain=plain)
@@ -287,6 +298,17 @@ class Explainer:
         if relation.name == Name("storage", "objects"):
             keys = {"owner", "owner_id"}
         return any(column.column in keys for column in columns)
+
+    def _halves(self, relation: Relation, columns: set[Col], reading: Reading) -> bool:
+        """Say whether a row is looked up by a part of the key that it refers to."""
+        named = {column.column for column in columns}
+        return any(
+            len(parent.columns) > 1
+            and parent.target in reading.reads
+            and named & set(parent.columns)
+            and not named >= set(parent.columns)
+            for parent in self.ownership.of(relation.name).parents
+        )
 
     def _asks_for_any(self, reading: Reading) -> bool:
         """Say whether the caller's rows elsewhere are counted, whatever they belong to.
@@ -346,6 +368,17 @@ class Explainer:
             if function.name in called
         )
 
+    def _asks_a_flag(self, reading: Reading) -> bool:
+        """Say whether some column is tested that does not name anybody."""
+        return any(
+            isinstance(left, Col)
+            and isinstance(right, (Const, Clock, Opaque))
+            and (comparison.operator in ("is true", "is null") or _flag_value(right))
+            and not self._is_key(left.table, left)
+            for comparison in reading.comparisons
+            for left, right in comparison.pairs()
+        )
+
     def _owner_columns(self, relation: Relation, columns: set[Col]) -> bool:
         owned = self.ownership.of(relation.name)
         kinds = (Part.OWNER, Part.MEMBER)
@@ -382,17 +415,6 @@ def _folders(reading: Reading) -> bool:
         isinstance(side, Folder)
         for comparison in reading.comparisons
         for side in (comparison.left, comparison.right)
-    )
-
-
-def _asks_a_flag(reading: Reading) -> bool:
-    """Say whether some column is tested that does not name anybody."""
-    return any(
-        isinstance(left, Col)
-        and isinstance(right, (Const, Clock, Opaque))
-        and (comparison.operator in ("is true", "is null") or _flag_value(right))
-        for comparison in reading.comparisons
-        for left, right in comparison.pairs()
     )
 
 

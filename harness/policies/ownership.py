@@ -206,6 +206,8 @@ def _own_evidence(relation: Relation, column: Column, mined: Mined) -> str:
         return ""
     if mined.caller_columns.get(col):
         return "compared with auth.uid()"
+    if column.default in ("auth.uid()", "(auth.uid())") and column.base_type == "uuid":
+        return "auth.uid() by default"
     if relation.name == OBJECTS:
         return "the Storage API's owner" if column.name == "owner_id" else ""
     keyed = any(column.name in key.columns for key in relation.foreign_keys)

@@ -23,6 +23,7 @@ __all__ = ["is_drawn", "is_secret", "why_private", "why_secret"]
 
 SECRET_COLUMN = re.compile(
     r"(^|_)(token|secret|password|passwd|passcode|pwd|api_?key|private_key|access_key|"
+    r"bank_account|account_number|routing_number|sort_code|cvv|cvc|"
     r"key_hash|otp|totp|iban|ssn|card_number|recovery|(invite|invitation|join|access|"
     r"verification|reset|login|magic|auth)_code)s?(_hash|_digest|_encrypted)?$"
 )

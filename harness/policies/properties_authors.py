@@ -45,11 +45,14 @@ async def rows_name_who_wrote_them(trial: Trial) -> Judgement:
     for relation in trial.tables():
         for column in _author_columns(trial, relation):
             for persona in trial.outsiders:
-                if persona.kind != "plain" or not inserting(relation, persona):
+                if persona.kind != "plain" or not persona.sub:
                     continue
                 if (str(relation.name), "INSERT", persona.name) in trial.told:
                     break
                 violation = await _forged(trial, persona, relation, column)
+                violation = violation or await _resigned(
+                    trial, persona, relation, column
+                )
                 if violation is not None:
                     judgement.violations.append(violation)
                     break
@@ -77,6 +80,8 @@ def _author_columns(trial: Trial, relation: Relation) -> Iterator[str]:
 async def _forged(
     trial: Trial, persona: Persona, relation: Relation, column: str
 ) -> Violation | None:
+    if not inserting(relation, persona):
+        return None
     own = [c for c in own_candidates(trial, persona, relation) if column in c.values]
     signed = [c for c in own if c.values[column] == persona.sub]
     for candidate in signed[:MAX_ROWS]:
@@ -90,6 +95,45 @@ async def _forged(
             )
             if await _is_stored(trial, persona, relation, forged, column):
                 return _violation(trial, persona, relation, forged, column)
+    return None
+
+
+async def _resigned(
+    trial: Trial, persona: Persona, relation: Relation, column: str
+) -> Violation | None:
+    """Return what shows that somebody signs what another wrote.
+
+    Only where UPDATE is granted column by column, and of this one.
+    """
+    held = relation.privileges.get(persona.role)
+    whole = held is None or "UPDATE" in held.table
+    if whole or not relation.may(persona.role, "UPDATE", column):
+        return None
+    for row in trial.population.owned_by(relation.name, persona.clan or "?"):
+        if row.text(column) in (None, persona.sub):
+            continue
+        step = trial.update_step(relation, {column: persona.sub}, row)
+        attempt = Attempt(persona=persona, commands=(step.sql,))
+        answer = await trial.prober.attempt(attempt)
+        if answer.ok and answer.counts[-1]:
+            return Violation(
+                check="rows_name_who_wrote_them",
+                where=str(relation.name),
+                fault=f"UPDATE {column}",
+                message=(
+                    f"{describe(persona)} can sign rows of {relation.name} that"
+                    f" another wrote ({column})"
+                ),
+                case=Case(
+                    persona=persona,
+                    steps=(step,),
+                    expectation=Expectation(kind="affects", says="must affect 0 rows"),
+                    rows=(row,),
+                ),
+                severity="high",
+                hint=f"grant UPDATE of {column} to nobody",
+                rank=rank(persona),
+            )
     return None
 
 

@@ -7,20 +7,23 @@ can see them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.db.catalog import Function, Relation
+from harness.db.catalog import Column, Function, Relation
 from harness.policies.calls import Call, callable_functions, plan_calls
 from harness.policies.cases import Case, Expectation, Violation
+from harness.policies.decisions import row_filter
 from harness.policies.effects import CLOCK_COLUMNS, Change, Secrets, changes_of, leaves
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow, as_text
 from harness.policies.private_tables import is_secret
-from harness.policies.probing import Answer, Attempt
+from harness.policies.probing import WITH_TRIGGERS, WITHOUT_TRIGGERS, Answer, Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.properties_smoke import is_programming_error
 from harness.policies.repairs import PROTECTED, Repairs, attempt_repaired
+from harness.policies.sights import is_hidden
 from harness.policies.trial import Judgement, Trial
 from harness.policies.values import literal
 from harness.policies.witness import describe
@@ -28,6 +31,7 @@ from harness.policies.witness import describe
 __all__ = [
     "Called",
     "call_functions",
+    "calls_of",
     "functions_change_nothing_of_others",
     "functions_reveal_nothing_hidden",
     "functions_work",
@@ -35,6 +39,11 @@ __all__ = [
 
 CALLERS = ("anon", "alice", "bob", "carol")
 MAX_LEAVES = 200
+OVERFLOW = "22003"
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+# A number that stands in no other row.
+MARK = "8675309"
+MARKED_TYPES = ("integer", "bigint", "numeric", "double precision", "real", "money")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +91,23 @@ async def _calls(trial: Trial) -> AsyncIterator[Called]:
         if persona.name not in CALLERS and not special:
             continue
         for function in callable_functions(trial.catalog, persona.role):
-            for call in plan_calls(trial, persona, function):
-                attempt = Attempt(
-                    persona=persona,
-                    fetch=f"select coalesce(jsonb_agg(to_jsonb(x)), '[]')"
-                    f" from ({call.step.sql}) x",
-                    observe="select harness_probe.changed()",
-                )
-                plain, answer, repairs = await attempt_repaired(
-                    trial.prober, attempt, function
-                )
-                yield Called(persona, call, plain, answer, repairs)
+            async for called in calls_of(trial, persona, function):
+                yield called
+
+
+async def calls_of(
+    trial: Trial, persona: Persona, function: Function
+) -> AsyncIterator[Called]:
+    """Call one function as one caller, with every choice of arguments."""
+    for call in plan_calls(trial, persona, function):
+        attempt = Attempt(
+            persona=persona,
+            fetch=f"select coalesce(jsonb_agg(to_jsonb(x)), '[]')"
+            f" from ({call.step.sql}) x",
+            observe="select harness_probe.changed()",
+        )
+        plain, answer, repairs = await attempt_repaired(trial.prober, attempt, function)
+        yield Called(persona, call, plain, answer, repairs)
 
 
 async def functions_work(trial: Trial) -> Judgement:
@@ -104,7 +119,9 @@ async def functions_work(trial: Trial) -> Judgement:
     for signature, calls in by_function.items():
         if any(called.plain.ok for called in calls):
             continue
-        broken = [c for c in calls if is_programming_error(c.plain) or _blocked(c)]
+        # Numbers as large as a world's overflow where no real ones do.
+        fair = [c for c in calls if c.plain.sqlstate != OVERFLOW]
+        broken = [c for c in fair if is_programming_error(c.plain) or _blocked(c)]
         broken.sort(key=lambda c: (c.call.scope != "own", rank(c.persona)))
         timed_out = [c for c in calls if c.plain.timed_out]
         if broken:
@@ -144,7 +161,7 @@ async def functions_change_nothing_of_others(trial: Trial) -> Judgement:
     """Functions change no row of anybody but their caller."""
     judgement = Judgement()
     for called in await call_functions(trial):
-        if not called.answer.ok:
+        if not called.answer.ok or _presents_a_secret(trial, called.call):
             continue
         change = next(
             (c for c in called.changes(trial) if _hurts(trial, called, c)), None
@@ -163,14 +180,29 @@ def _hurts(trial: Trial, called: Called, change: Change) -> bool:
         if _claims(trial, called, change, change.stored):
             return False
         return bool(clan) and clan != called.persona.clan
-    if called.call.scope == "own":
-        return False
     clans = _parent_clans(trial, change)
+    if called.call.scope == "own":
+        return bool(clans) and _joins_unseen(trial, called, change, clans)
     if clans and called.persona.clan not in clans:
         return True
     text = " ".join(leaves(dict(change.after or {})))
     named = {u.clan for u in trial.population.world.cast.users if u.id in text}
     return bool(named) and called.persona.clan not in named
+
+
+def _joins_unseen(
+    trial: Trial, called: Called, change: Change, clans: set[str]
+) -> bool:
+    """Say whether the caller, with nothing in hand, joins what they cannot see."""
+    owned = trial.ownership.of(change.table)
+    after = change.after or {}
+    if called.persona.clan in clans or not owned.membership:
+        return False
+    mine = any(as_text(after.get(c)) == called.persona.sub for c in owned.user_names)
+    values = {name: as_text(value) for name, value in after.items()}
+    return mine and any(
+        is_hidden(trial, called.persona, parent, values) for parent in owned.parents
+    )
 
 
 def _claims(trial: Trial, called: Called, change: Change, row: StoredRow) -> bool:
@@ -299,43 +331,97 @@ async def functions_reveal_nothing_hidden(trial: Trial) -> Judgement:
     """Functions return nothing that their caller could not read without them."""
     judgement = Judgement()
     secrets = Secrets(trial)
+    shown: set[tuple[str, str]] = set()
     for called in await call_functions(trial):
         if not called.answer.ok or _presents_a_secret(trial, called.call):
             continue
         told = {str(value) for value in called.call.arguments.values()}
         found = list(leaves(called.answer.fetched))[:MAX_LEAVES]
-        for text in found:
-            if any(text in argument for argument in told):
+        origins = (
+            (text, secrets.hidden_origin(called.persona, text))
+            for text in found
+            if not any(text in argument for argument in told)
+        )
+        revealed = next(((t, o) for t, o in origins if o is not None), None)
+        key = (called.call.function.signature, called.persona.name)
+        if revealed is None and key not in shown:
+            revealed = await _marked(trial, called, found)
+        if revealed is not None:
+            shown.add(key)
+            judgement.violations.append(_revealing(called, *revealed))
+    return judgement
+
+
+async def _marked(
+    trial: Trial, called: Called, found: list[str]
+) -> tuple[str, StoredRow] | None:
+    """Return a hidden row whose number the call shows, once the number is rare.
+
+    A balance of 0 is anybody's; that 8675309 comes back says where it is from.
+    """
+    if called.call.scope != "foreign" or not any(NUMBER.fullmatch(t) for t in found):
+        return None
+    for row in called.call.about:
+        foreign = bool(row.clan) and row.clan != called.persona.clan
+        if not foreign or trial.decisions.may(called.persona, "SELECT", row):
+            continue
+        relation = trial.catalog.relations[row.table]
+        for column in relation.columns:
+            if column.base_type not in MARKED_TYPES or not _is_free(relation, column):
                 continue
-            origin = secrets.hidden_origin(called.persona, text)
-            if origin is None:
-                continue
-            judgement.violations.append(
-                Violation(
-                    check="functions_reveal_nothing_hidden",
-                    where=called.call.function.signature,
-                    fault="reveals hidden rows",
-                    message=(
-                        f"{called.call.function.name} shows {describe(called.persona)}"
-                        f" a value of {origin.table} that they may not read"
+            where = row_filter(relation, row)
+            mark = f"update {row.table.sql} set {column.sql} = {MARK} where {where}"
+            answer = await trial.prober.attempt(
+                Attempt(
+                    persona=called.persona,
+                    fetch=f"select coalesce(jsonb_agg(to_jsonb(x)), '[]')"
+                    f" from ({called.call.step.sql}) x",
+                    setup=(
+                        *called.repairs.statements,
+                        WITHOUT_TRIGGERS,
+                        mark,
+                        WITH_TRIGGERS,
                     ),
-                    case=Case(
-                        persona=called.persona,
-                        steps=(called.call.step,),
-                        expectation=Expectation(
-                            kind="returns",
-                            text=text,
-                            says=f"must not return {text}",
-                        ),
-                        rows=(*called.call.about, origin),
-                        repairs=called.repairs.statements,
-                        settings=called.repairs.settings,
-                    ),
-                    severity="high",
-                    note=called.note(),
-                    hint="make it SECURITY INVOKER, or check the caller inside",
-                    rank=rank(called.persona),
+                    settings=called.repairs.settings,
                 )
             )
-            break
-    return judgement
+            shown = {text.partition(".")[0] for text in leaves(answer.fetched)}
+            if answer.ok and MARK in shown:
+                return MARK, replace(row, values={**row.values, column.name: MARK})
+    return None
+
+
+def _is_free(relation: Relation, column: Column) -> bool:
+    """Say whether a number is no key and refers to nothing."""
+    keyed = {c for key in relation.unique_keys for c in key.columns}
+    keyed |= {c for key in relation.foreign_keys for c in key.columns}
+    return column.name not in keyed and not column.generated
+
+
+def _revealing(called: Called, text: str, origin: StoredRow) -> Violation:
+    about = [row for row in called.call.about if row.at != origin.at]
+    return Violation(
+        check="functions_reveal_nothing_hidden",
+        where=called.call.function.signature,
+        fault="reveals hidden rows",
+        message=(
+            f"{called.call.function.name} shows {describe(called.persona)}"
+            f" a value of {origin.table} that they may not read"
+        ),
+        case=Case(
+            persona=called.persona,
+            steps=(called.call.step,),
+            expectation=Expectation(
+                kind="returns",
+                text=text,
+                says=f"must not return {text}",
+            ),
+            rows=(*about, origin),
+            repairs=called.repairs.statements,
+            settings=called.repairs.settings,
+        ),
+        severity="high",
+        note=called.note(),
+        hint="make it SECURITY INVOKER, or check the caller inside",
+        rank=rank(called.persona),
+    )

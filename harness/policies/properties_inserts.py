@@ -25,6 +25,7 @@ from harness.policies.sights import (
 )
 from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Judgement, Trial
+from harness.policies.values import literal
 from harness.policies.witness import describe
 
 __all__ = [
@@ -66,9 +67,12 @@ async def _is_planted(
 ) -> bool:
     owned = trial.ownership.of(relation.name)
     if relation.name == OBJECTS:
-        return True
+        return not await _is_read_back(trial, persona, relation, candidate)
     if candidate.kind == "forged":
-        return not _manages(trial, persona, relation, candidate)
+        # Whoever has a power by a claim may act for others where it holds.
+        return persona.kind != "special" and not _manages(
+            trial, persona, relation, candidate
+        )
     asked = any(trial.mined.asks_for_owner(relation.name, c) for c in owned.owners)
     if candidate.kind == "planted" and asked:
         return True
@@ -80,6 +84,23 @@ async def _is_planted(
     if await _visits(trial, persona, relation, candidate, hidden):
         return False
     return await concerns_others(trial, persona, relation, candidate.values, hidden)
+
+
+async def _is_read_back(
+    trial: Trial, persona: Persona, relation: Relation, candidate: Candidate
+) -> bool:
+    """Say whether a file in a folder with the persona's own id is theirs to read."""
+    name = candidate.values.get("name") or ""
+    if not persona.sub or persona.sub not in name.split("/")[:-1]:
+        return False
+    look = Attempt(
+        persona=persona,
+        commands=(trial.insert_step(relation, candidate.values).sql,),
+        fetch="select to_jsonb(count(*)) from storage.objects"
+        f" where name = {literal(name)}",
+    )
+    answer = await trial.prober.attempt(look)
+    return answer.ok and bool(answer.fetched)
 
 
 def _manages(

@@ -28,6 +28,7 @@ WORDS_TABLE = re.compile(
     r"(^|_)(comments?|messages?|posts?|repl(y|ies)|reviews?|answers?|feedbacks?)$"
 )
 WORDS_COLUMN = re.compile(r"body|content|text|message|comment|reply|remark|note|answer")
+RECIPIENT_NAME = re.compile(r"recipient|receiver|addressee|to_user")
 PRIVATE_TABLE = re.compile(
     r"(^|_)(private|personal|my|journals?|diar(y|ies)|inbox|notifications?|"
     r"preferences|credentials?|passwords?|wallets?)(_|$)"
@@ -42,7 +43,7 @@ async def mates_keep_to_their_own(trial: Trial) -> Judgement:
         if relation.name == OBJECTS:
             continue
         found = (
-            _edited_words(trial, relation),
+            await _edited_words(trial, relation),
             await _removed_members(trial, relation),
             _read_secrets(trial, relation),
         )
@@ -50,7 +51,7 @@ async def mates_keep_to_their_own(trial: Trial) -> Judgement:
     return judgement
 
 
-def _edited_words(trial: Trial, relation: Relation) -> Violation | None:
+async def _edited_words(trial: Trial, relation: Relation) -> Violation | None:
     """Return what shows that whoever reads another's words may change them."""
     written = [
         c.name
@@ -66,13 +67,51 @@ def _edited_words(trial: Trial, relation: Relation) -> Violation | None:
             for mate in _mates(trial, row)
             if trial.decisions.may(mate, "SELECT", row)
             and relation.may(mate.role, "UPDATE", written[0])
-            and all(row.text(column) != mate.sub for column in owners)
+            and all(
+                row.text(column) != mate.sub
+                for column in owners
+                if not RECIPIENT_NAME.search(column)
+            )
         ]
         editors = [m for m in readers if trial.decisions.may(m, "UPDATE", row)]
+        addressed = [m for m in editors if _is_addressed(trial, relation, row, m)]
+        if addressed and await _rewrites(trial, relation, row, addressed[0], written):
+            step = trial.update_step(relation, {written[0]: "changed"}, row)
+            return _violation(trial, relation, row, addressed[0], step, "UPDATE")
         if len(readers) > 1 and editors == readers:
             step = trial.update_step(relation, {written[0]: "changed"}, row)
             return _violation(trial, relation, row, editors[0], step, "UPDATE")
     return None
+
+
+def _is_addressed(
+    trial: Trial, relation: Relation, row: StoredRow, persona: Persona
+) -> bool:
+    """Say whether a row is to somebody who was granted single columns of it.
+
+    Where they may write all columns, nobody has said which.
+    """
+    held = relation.privileges.get(persona.role)
+    if held is None or "UPDATE" in held.table:
+        return False
+    users = trial.ownership.of(relation.name).users
+    return any(
+        RECIPIENT_NAME.search(user.column) and row.text(user.column) == persona.sub
+        for user in users
+    )
+
+
+async def _rewrites(
+    trial: Trial,
+    relation: Relation,
+    row: StoredRow,
+    persona: Persona,
+    written: list[str],
+) -> bool:
+    """Say whether somebody changes what another wrote to them."""
+    step = trial.update_step(relation, {written[0]: "changed"}, row)
+    answer = await trial.prober.attempt(Attempt(persona=persona, commands=(step.sql,)))
+    return answer.ok and bool(answer.counts[-1])
 
 
 def _mates(trial: Trial, row: StoredRow) -> Iterator[Persona]:
@@ -93,7 +132,7 @@ def _read_secrets(trial: Trial, relation: Relation) -> Violation | None:
             continue
         others = [mate for mate in _mates(trial, row) if mate.sub != owner]
         readers = [m for m in others if trial.decisions.may(m, "SELECT", row)]
-        if len(readers) > 1 and readers == others:
+        if len(readers) > 1 and 2 * len(readers) >= len(others):
             step = trial.row_step("select", relation, row)
             return _violation(trial, relation, row, readers[0], step, "SELECT")
     return None

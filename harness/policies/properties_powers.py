@@ -24,6 +24,7 @@ from harness.policies.witness import describe
 __all__ = ["own_powers_are_not_raised"]
 
 RANK_NAME = re.compile(r"role|level|permission|admin|owner|rank|access|scope|privilege")
+METADATA = re.compile(r"'user_metadata'(?:::text)?\)?\s*->>?\s*'(\w+)'")
 MAX_TRIES = 24
 
 
@@ -64,18 +65,45 @@ async def own_powers_are_not_raised(trial: Trial) -> Judgement:
 
 async def _by_own_metadata(trial: Trial) -> AsyncIterator[Violation]:
     """Yield what users gain by writing into their own ``user_metadata``."""
-    paths = [p for p in trial.mined.claim_constants if p[:1] == ("user_metadata",)]
-    for name in ("bob", "alice") if paths else ():
+    values = _metadata_values(trial)
+    paths = sorted(values)
+    for name in ("bob", "alice", "carol") if paths else ():
         persona = trial.population.world.cast.persona(name)
         baseline = await _reach(trial, persona, ())
         for path in paths:
-            for value in trial.mined.claim_constants[path]:
+            for value in values[path]:
                 claims = {**persona.claims, "user_metadata": _nested(path[1:], value)}
                 forged = replace(persona, claims=claims)
                 reached = await _reach(trial, forged, ())
                 gained = [k[0] for k, n in reached.items() if n > baseline.get(k, 0)]
                 if gained:
                     yield _forged(trial, forged, path, gained[0])
+
+
+def _metadata_values(trial: Trial) -> dict[tuple[str, ...], list[str]]:
+    """Return what users could write into the metadata that the schema reads."""
+    mined = trial.mined
+    texts = [policy.using + policy.check for policy in trial.catalog.policies]
+    texts += [function.definition for function in trial.catalog.functions]
+    read: set[tuple[str, ...]] = {
+        ("user_metadata", key) for text in texts for key in METADATA.findall(text)
+    }
+    read |= {p for p in mined.claim_constants if p[:1] == ("user_metadata",)}
+    bob = trial.population.world.cast.persona("bob")
+    values: dict[tuple[str, ...], list[str]] = {}
+    for path in read:
+        kept = values[path] = [*mined.claim_constants.get(path, ())]
+        # A tenant that is read from there is one that a claim is compared with.
+        columns = {
+            col
+            for claimed, cols in mined.claim_columns.items()
+            for col in cols
+            if claimed[-1:] == path[-1:]
+        }
+        for col in sorted(columns, key=str):
+            named = [row.text(col.column) for row in trial.foreign_rows(bob, col.table)]
+            kept += [value for value in named[:1] if value is not None]
+    return values
 
 
 def _nested(path: tuple[str, ...], value: str) -> Mapping[str, object]:

@@ -6,6 +6,8 @@ bucket whose files some may see and others not is not public.
 
 from __future__ import annotations
 
+import re
+
 from harness.db.catalog import Bucket, Relation
 from harness.policies.candidates import own_candidates, row_owners
 from harness.policies.cases import Case, Expectation, Step, Violation
@@ -13,6 +15,7 @@ from harness.policies.comparisons import Col, Const
 from harness.policies.mining import BUCKET
 from harness.policies.personas import Persona
 from harness.policies.population import insert_statement
+from harness.policies.private_tables import PRIVATE_BUCKET
 from harness.policies.probing import Attempt
 from harness.policies.properties_rows import rank
 from harness.policies.storage_paths import OBJECTS
@@ -26,6 +29,10 @@ __all__ = [
     "stored_files_can_be_read_back",
 ]
 
+PUBLIC_BUCKET = re.compile(
+    r"(^|[_-])(public|avatars?|banners?|logos?|covers?|images?|photos?|pictures?|media|"
+    r"thumbnails?|posters?|icons?|assets|backgrounds?|profile)([_-]|$)"
+)
 NEW_BUCKET = "another-app"
 MAKE_BUCKET = (
     "insert into storage.buckets (id, name, public)"
@@ -158,7 +165,7 @@ async def private_sharing_is_not_public(trial: Trial) -> Judgement:
     judgement = Judgement()
     bob = trial.population.world.cast.persona("bob")
     for bucket in trial.catalog.buckets:
-        if not bucket.public or not _shares(trial, bucket):
+        if not bucket.public or not _is_shared(trial, bucket):
             continue
         hidden = [
             row
@@ -199,6 +206,13 @@ async def private_sharing_is_not_public(trial: Trial) -> Judgement:
             )
         )
     return judgement
+
+
+def _is_shared(trial: Trial, bucket: Bucket) -> bool:
+    """Say whether files are for some only: by the bucket's name, or by a policy."""
+    if PRIVATE_BUCKET.search(bucket.id):
+        return True
+    return not PUBLIC_BUCKET.search(bucket.id) and _shares(trial, bucket)
 
 
 def _shares(trial: Trial, bucket: Bucket) -> bool:

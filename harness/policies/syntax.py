@@ -32,6 +32,7 @@ __all__ = [
     "integer",
     "parse_condition",
     "parse_statements",
+    "same_column",
     "scope_of",
     "walk",
 ]
@@ -329,3 +330,13 @@ def integer(node: Tree | None) -> int:
     if isinstance(node, ast.A_Const) and hasattr(node.val, "ival"):
         return int(node.val.ival)
     return 0
+
+
+def same_column(node: Tree) -> bool:
+    """Say whether a comparison has one and the same column on both sides."""
+    sides = [
+        tuple(f.sval for f in side.fields if isinstance(f, ast.String))
+        for side in (node.lexpr, node.rexpr)
+        if isinstance(side, ast.ColumnRef)
+    ]
+    return len(sides) == 2 and sides[0] == sides[1] and bool(sides[0])

@@ -9,6 +9,7 @@ from harness.db.catalog import Name
 __all__ = [
     "CLOCK",
     "OPAQUE",
+    "PASSING",
     "UID",
     "Claim",
     "Clock",
@@ -108,3 +109,7 @@ Term = (
 )
 
 UID, CLOCK, OPAQUE = Uid(), Clock(), Opaque()
+# Functions whose result is what their first argument is.
+PASSING = frozenset(
+    ("lower", "upper", "trim", "btrim", "any", "nullif", "array_agg", "unnest")
+)

@@ -338,6 +338,7 @@ class _Run:
                     if note
                     else (f"{others} more identities can")
                 )
+            note = "; ".join(part for part in (note, shrunk.why_large) if part)
             self.emit(
                 Finding(
                     at=self.at(),

@@ -60,6 +60,14 @@ class ShrunkCase:
         """Whether it fits into a glance."""
         return len(self.rows) <= SMALL_ROWS and self.identities <= SMALL_IDENTITIES
 
+    @property
+    def why_large(self) -> str:
+        """Say what a witness of many rows consists of ('' for a small one)."""
+        if len(self.rows) <= SMALL_ROWS or not self.reproduced:
+            return ""
+        tables = ", ".join(dict.fromkeys(str(table) for table, _ in self.rows))
+        return f"each of its {len(self.rows)} rows is needed ({tables})"
+
 
 def _size(shrunk: ShrunkCase) -> tuple[bool, int, int]:
     return not shrunk.is_small, len(shrunk.rows), shrunk.identities
@@ -180,6 +188,9 @@ class Shrinker:
         setup = await self._drop_users(case, setup)
         case, setup = await self._merge_users(case, setup)
         setup = await self._drop_columns(case, setup)
+        if len(setup.rows) > SMALL_ROWS:
+            # What a column referred to that has gone may go as well.
+            setup = await self._drop_rows(case, setup, self._victims(case))
         case = await self._drop_claims(case, setup)
         case = await self._drop_values(case, setup)
         return self._shrunk(case, setup)

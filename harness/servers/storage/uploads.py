@@ -56,7 +56,8 @@ FINISH: Final = (
 class Incoming:
     """What a request says about the body it carries.
 
-    ``raw`` is where the very bytes come from, when nothing has to be taken off them.
+    ``raw`` is where the very bytes come from, when nothing has to be taken off them;
+    ``whole`` is all of them, when they came together with the head.
     """
 
     chunks: AsyncIterator[bytes]
@@ -68,6 +69,7 @@ class Incoming:
     x_robots_tag: str | None = None
     sha256: str = ""
     raw: aiohttp.StreamReader | None = None
+    whole: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ async def receive_and_store(
 async def _receive(core: Core, incoming: Incoming, limit: int) -> Staged:
     raw = incoming.raw
     small = (incoming.declared_size or 0) <= IN_MEMORY
+    if incoming.whole is not None and small:
+        return await stage_bytes(incoming.whole)
     if raw is not None and small and raw.is_eof() and raw.exception() is None:
         # All of a small body is here by now.
         return await stage_bytes(raw.read_nowait(-1))
@@ -171,6 +175,8 @@ async def read_incoming(call: Call) -> Incoming:
     if content_type.startswith("multipart/form-data"):
         incoming = await _read_form(call)
     else:
+        whole: bytes | None = getattr(request, "whole_body", None)
+        streamed = whole is None and request.content_length is not None
         incoming = Incoming(
             chunks=body_chunks(request),
             mime_type=content_type or "application/octet-stream",
@@ -178,7 +184,8 @@ async def read_incoming(call: Call) -> Incoming:
             declared_size=request.content_length,
             is_form=False,
             user_metadata=decode_user_metadata(call.header("x-metadata")),
-            raw=request.content if request.content_length is not None else None,
+            raw=request.content if streamed else None,
+            whole=whole,
         )
     incoming.x_robots_tag = call.header("x-robots-tag") or None
     return incoming

@@ -338,7 +338,9 @@ class ChangeFeed:
         self.registry.retire(items[0].commit_lsn)
         metrics = self._service.metrics
         metrics.change_batches += 1
-        metrics.change_waiting_seconds += began_s - items[0].commit_us / 1_000_000
+        committed_s = items[0].commit_us / 1_000_000
+        # The database's clock may be ahead of ours.
+        metrics.change_waiting_seconds += max(0.0, began_s - committed_s)
         metrics.change_judging_seconds += judged_s - began_s
         metrics.change_writing_seconds += self._service.unix_s() - judged_s
 

@@ -223,7 +223,8 @@ class RealtimeService:
         else:
             return
         self.metrics.broadcasts_from_database += 1
-        self.metrics.broadcast_waiting_seconds += self.unix_s() - commit_us / 1_000_000
+        waited_s = max(0.0, self.unix_s() - commit_us / 1_000_000)
+        self.metrics.broadcast_waiting_seconds += waited_s
         self.quotas.events.add()
         if self.quotas.events.exceeded:
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.db.catalog import Relation
 from harness.policies.candidates import Candidate, own_candidates
@@ -36,7 +37,7 @@ CALLER_DEFAULT = re.compile(r"auth\.uid\(\)|current_user_id\(\)|request\.jwt")
 USER_NAME = re.compile(r"^(user|member|profile|auth_user)(_id|_uid|_uuid)?$|^uid$")
 # Whom a row is about may be another; who wrote what nobody corrects is the caller.
 WRITTEN_TABLE = re.compile(r"(^|_)(comments?|messages?|posts?|repl(y|ies)|notes?)$")
-MAX_ROWS = 3
+MAX_ROWS = 2
 
 
 async def rows_name_who_wrote_them(trial: Trial) -> Judgement:
@@ -161,15 +162,14 @@ async def _is_stored(
         f" where {relation.column(column).sql}::text"
         f" = {literal(candidate.values[column])}"
     )
-    before, after = await trial.prober.attempt_all(
-        [
-            Attempt(
-                persona=persona, commands=commands, setup=candidate.aside, observe=count
-            )
-            for commands in ((), (insert,))
-        ]
+    attempt = Attempt(
+        persona=persona, commands=(insert,), setup=candidate.aside, observe=count
     )
-    return bool(before.ok and after.ok and after.seen > before.seen)
+    after = await trial.prober.attempt(attempt)
+    if not after.ok:
+        return False
+    before = await trial.prober.attempt(replace(attempt, commands=()))
+    return bool(before.ok and after.seen > before.seen)
 
 
 def _violation(

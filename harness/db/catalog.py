@@ -308,7 +308,10 @@ class Privileges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """A table, partitioned table, view, materialised view or foreign table."""
+    """A table, partitioned table, view, materialised view or foreign table.
+
+    ``partition_bound`` is what every row of a partition satisfies.
+    """
 
     name: Name
     kind: RelationKind
@@ -324,6 +327,7 @@ class Relation:
     privileges: Mapping[str, Privileges] = field(default_factory=dict)
     default_grants: frozenset[str] = frozenset()
     partition_of: Name | None = None
+    partition_bound: str = ""
     replica_identity: str = "d"
     comment: str = ""
 

@@ -33,6 +33,8 @@ select c.oid, n.nspname as schema, c.relname as name, c.relkind::text as kind,
           join pg_class p on p.oid = i.inhparent
           join pg_namespace pn on pn.oid = p.relnamespace
          where i.inhrelid = c.oid and c.relispartition) as parent,
+       case when c.relispartition then
+         coalesce(pg_get_partition_constraintdef(c.oid), '') else '' end as bound,
        array(select distinct d.privilege_type::text
                from pg_default_acl a, aclexplode(a.defaclacl) d
               where a.defaclobjtype = 'r'

@@ -146,6 +146,7 @@ def _relation(
         privileges=privileges.get(oid, {}),
         default_grants=frozenset(row["default_grants"]),
         partition_of=parent,
+        partition_bound=row["bound"],
         replica_identity=row["replica_identity"],
         comment=row["comment"],
     )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from harness.db.catalog import Relation
 from harness.policies.candidates import own_candidates
 from harness.policies.cases import Case, Expectation, Step, Violation
-from harness.policies.links import Link
+from harness.policies.inserting import needed_rows
 from harness.policies.personas import Persona
 from harness.policies.population import StoredRow
 from harness.policies.probing import Attempt
@@ -106,13 +106,6 @@ async def _freed(
     for index, (candidate, step) in enumerate(zip(candidates, steps, strict=True)):
         alone, after = answers[2 * index : 2 * index + 2]
         if alone.denied and after.ok:
-            needed = Link(
-                persona=persona,
-                relation=later,
-                values=candidate.values,
-                states=(),
-                hidden=False,
-            )
             return Violation(
                 check="sequences_open_nothing_of_others",
                 where=str(guard.table),
@@ -125,7 +118,7 @@ async def _freed(
                     persona=persona,
                     steps=(lift, step),
                     expectation=Expectation(kind="succeeds", says="must be refused"),
-                    rows=(guard, *needed.rows(trial)),
+                    rows=(guard, *needed_rows(trial, later, candidate)),
                     dependent=True,
                 ),
                 hint=f"let nobody {lift.action} what bars them in {guard.table}",

@@ -19,7 +19,7 @@ from harness.policies.storage_paths import OBJECTS
 from harness.policies.trial import Trial
 from harness.policies.values import NUMBER_TYPES, literal, pattern_example
 
-__all__ = ["Call", "call_about", "callable_functions", "plan_calls"]
+__all__ = ["Call", "call_about", "callable_functions", "plan_calls", "plan_team_calls"]
 
 MAX_ROWS = 4
 MAX_MIXED = 3
@@ -48,7 +48,8 @@ class Meaning:
 class Call:
     """A call of ``function``; ``about`` are the rows its arguments come from.
 
-    ``scope`` is ``own`` or ``foreign``; ``victim`` is the clan the arguments name.
+    ``scope`` is ``own``, ``team`` or ``foreign``; ``victim`` is the clan that the
+    arguments name.
     """
 
     function: Function
@@ -210,6 +211,16 @@ def _joint(planner: _Planner, scope: str, clan: str) -> Iterator[Call | None]:
             yield given.call(scope, clan, 1)
 
 
+def plan_team_calls(trial: Trial, persona: Persona, function: Function) -> list[Call]:
+    """Return calls about what the persona's clan has and the persona does not own."""
+    meant = meanings(function, trial)
+    if not persona.clan or not _names_anybody(meant):
+        return []
+    planner = _Planner(trial, persona, function, meant)
+    calls = [planner.call("team", persona.clan, turn) for turn in range(MAX_ROWS)]
+    return [call for call in calls if call is not None]
+
+
 def call_about(
     trial: Trial, persona: Persona, function: Function, rows: Iterable[StoredRow]
 ) -> Call | None:
@@ -331,6 +342,8 @@ class _Planner:
         if scope == "own" and self.persona.sub:
             mine = [row for row in rows if self.persona.sub in row.users]
             rows = mine or rows
+        if scope == "team":
+            rows = [r for r in rows if self.persona.sub not in r.users] or rows
         if scope == "foreign":
             decisions = self.trial.decisions
             used = self._used(table)

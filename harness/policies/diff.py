@@ -42,6 +42,14 @@ from harness.policies.diff_changes import (
 from harness.policies.diff_new import judge_new_objects
 from harness.policies.diff_rows import compare_rows
 from harness.policies.diff_settings import compare_settings, new_objects
+from harness.policies.diff_shuffle import shuffled
+from harness.policies.diff_silence import (
+    focused,
+    shuffled_tables,
+    silent_differences,
+    some_personas,
+    writes_matter,
+)
 from harness.policies.diff_witness import Contrast
 from harness.policies.diff_world import TIMED_OUT, Pair, prepare_pair, read_versions
 from harness.policies.diff_writes import compare_writes
@@ -54,6 +62,8 @@ PHASE = "diff"
 Emit = Callable[[Event], None]
 Comparison = Callable[[Pair, Decisions], Awaitable[list[Change]]]
 
+SHUFFLED = "rows_in_other_states_show_the_same"
+MAX_SHUFFLES = 2
 # Reads come first: what a caller can see guides the calls that are tried.
 COMPARISONS: Sequence[tuple[str, Comparison]] = (
     ("rows_are_open_to_the_same_callers", compare_rows),
@@ -167,6 +177,7 @@ class _Run:
         self.narrowed = 0
         self.contrast: Contrast | None = None
         self.pair: Pair | None = None
+        self.shown: Pair | None = None
 
     def at(self) -> float:
         """Return the seconds since the comparison began."""
@@ -191,9 +202,9 @@ class _Run:
 
     async def compare(self, pair: Pair) -> None:
         """Make every comparison and report what differs."""
-        self.pair = pair
+        self.pair = self.shown = pair
         decisions = Decisions()
-        pair.undecided.update(await _unreached(pair, decisions))
+        unreached = await _unreached(pair, decisions)
         self._tell_undecided("worlds_fit_both_versions", pair.undecided)
         for name, comparison in COMPARISONS:
             began_s, before = self.at(), _decided(pair)
@@ -214,11 +225,57 @@ class _Run:
                     decisions=_decided(pair) - before,
                 )
             )
+        await self._compare_shuffled(pair, Decisions(), unreached)
+        self._tell_undecided("worlds_fit_both_versions", unreached)
         for where, told in new_objects(pair):
             self._note("new_objects", where, told)
         for unused in self.allowed:
             if unused not in self.accepted:
                 self._tell_unused(unused)
+
+    async def _compare_shuffled(
+        self, pair: Pair, decisions: Decisions, unreached: dict[str, str]
+    ) -> None:
+        """Look at what told nothing again, over rows in other states.
+
+        Forgets of ``unreached`` what is reached now.
+        """
+        silent = silent_differences(pair, self.groups)
+        if not silent:
+            return
+        began_s, before = self.at(), _decided(pair)
+        self.emit(CheckStarted(at=began_s, phase=PHASE, check=SHUFFLED))
+        failing, now = 0, some_personas(pair)
+        for _ in range(MAX_SHUFFLES):
+            now = focused(now, silent)
+            changed = await shuffled(now, shuffled_tables(now))
+            if changed is None:
+                break
+            now = self.shown = changed
+            self.contrast = None
+            for reached in unreached.keys() - await _unreached(now, decisions):
+                del unreached[reached]
+            for comparison in (compare_rows, compare_writes, compare_calls):
+                if comparison is compare_writes and not writes_matter(pair, silent):
+                    continue
+                known = {group.key for group in self.groups}
+                found = group_changes(await comparison(now, decisions))
+                groups = [group for group in found if group.key not in known]
+                failing += await self._report(SHUFFLED, groups)
+                self.groups += groups
+            silent = silent_differences(pair, self.groups)
+            if not silent:
+                break
+        self.emit(
+            CheckFinished(
+                at=self.at(),
+                phase=PHASE,
+                check=SHUFFLED,
+                outcome="failed" if failing else "passed",
+                took_s=self.at() - began_s,
+                decisions=_decided(pair) - before,
+            )
+        )
 
     def _tell_unused(self, unused: AllowedChange) -> None:
         self._note(
@@ -269,8 +326,8 @@ class _Run:
     async def _witness(self, change: Change) -> Witness | None:
         """Shrink a change, on copies without a world that are made when needed."""
         if self.contrast is None and change.case is not None:
-            assert self.pair is not None
-            self.contrast = Contrast(*await self.copies.pair(), self.pair)
+            assert self.shown is not None
+            self.contrast = Contrast(*await self.copies.pair(), self.shown)
         return None if self.contrast is None else await self.contrast.witness(change)
 
     def _cause(self, bundle: ChangeBundle) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.db.catalog import Function, Name
-from harness.policies.calls import callable_functions, plan_calls
+from harness.policies.calls import callable_functions, plan_calls, plan_team_calls
 from harness.policies.cases import Case, Expectation
 from harness.policies.decisions import Decisions
 from harness.policies.diff_asked import Asked
@@ -75,7 +75,9 @@ def _calls(pair: Pair, decisions: Decisions) -> Iterator[Asked]:
                 continue
             if identity not in callable_by.get(persona.role, ()):
                 continue
-            for call in plan_calls(trial, persona, function):
+            planned = plan_calls(trial, persona, function)
+            planned += plan_team_calls(trial, persona, function)
+            for call in planned:
                 query = (
                     "select coalesce(jsonb_agg(to_jsonb(x)), '[]')"
                     f" from ({call.step.sql}) x"
@@ -119,6 +121,8 @@ def _differing(
 ) -> Change | None:
     direction = direction_of(_reach(asked, base), _reach(asked, head))
     detail = f"{head.message} [{head.sqlstate}]" if direction == "error" else ""
+    if direction is None and _kept_out(asked, base) and not _kept_out(asked, head):
+        direction, detail = "widened", "the function runs now, though it refuses"
     if direction is None and base.ok and head.ok and old != new:
         direction = "widened" if new - old else "narrowed"
         detail = described(new - old or old - new)
@@ -142,6 +146,12 @@ def _differing(
             settings=asked.ask.settings,
         ),
     )
+
+
+def _kept_out(asked: Asked, answer: Answer) -> bool:
+    """Say whether the function did not even begin to run."""
+    name = asked.object.rpartition(".")[2]
+    return answer.denied and answer.message == f"permission denied for function {name}"
 
 
 def _reach(asked: Asked, answer: Answer) -> Answer:

@@ -13,7 +13,7 @@ operators) an object is taken to depend on everything.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.db.address import Connection
@@ -230,12 +230,20 @@ class Definitions:
 class Reach:
     """The bare names of what may decide otherwise in the two versions.
 
-    ``causes`` tells, by name, which differences reach it.
+    ``causes`` tells, by name, which differences reach it; ``used`` are the names that
+    what differs uses, the nearest first.
     """
 
     names: frozenset[str]
     total: bool = False
     causes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    used: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of what differs."""
+        keys = {key for found in self.causes.values() for key in found}
+        return sorted({key.removesuffix(BODY) for key in keys})
 
     def includes(self, name: str) -> bool:
         """Say whether decisions about the object called ``name`` may differ."""
@@ -282,7 +290,25 @@ def reach_of(base: Definitions, head: Definitions) -> Reach:
     for key in base.opaque | head.opaque if differing else ():
         reached |= _reached(key, users)
     told = {key: frozenset(found) for key, found in causes.items()}
-    return Reach(frozenset(reached), causes=told)
+    used = _used(sorted(differing), base, head)
+    return Reach(frozenset(reached), causes=told, used=used)
+
+
+def _used(starts: Sequence[str], *versions: Definitions) -> tuple[str, ...]:
+    """Return the names of what ``starts`` use, at any distance, the nearest first."""
+    found: dict[str, None] = {}
+    waiting = list(starts)
+    while waiting:
+        nearest = dict.fromkeys(key for key in waiting if key not in found)
+        found |= nearest
+        waiting = [
+            used
+            for key in nearest
+            for version in versions
+            for used in sorted(version.uses.get(key, ()))
+            if used in version.facts
+        ]
+    return tuple(dict.fromkeys(key.removesuffix(BODY) for key in found))
 
 
 def _reached(start: str, users: Mapping[str, set[str]]) -> set[str]:

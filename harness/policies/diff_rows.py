@@ -160,7 +160,13 @@ async def _ask(side: Side, asked: Sequence[_Question]) -> list[_Allowed]:
     )
     for i, answer in zip(stopped, retried, strict=True):
         answers[i] = answer
-    alone |= {i for i in stopped if answers[i].denied and asked[i].command == "UPDATE"}
+    # Which row comes first, and what refuses it, is no matter of the policies.
+    alone |= {
+        i
+        for i in stopped
+        if asked[i].command == "UPDATE"
+        and (answers[i].denied or answers[i].sqlstate.startswith("23"))
+    }
     order = sorted(alone)
     reached = await _row_by_row(side, [asked[i] for i in order])
     found = dict(zip(order, reached, strict=True))

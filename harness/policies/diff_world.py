@@ -57,6 +57,7 @@ __all__ = [
     "Side",
     "Versions",
     "key_of",
+    "match",
     "prepare_pair",
     "read_versions",
 ]
@@ -222,7 +223,7 @@ async def _prepared(versions: Versions, seed: int) -> Pair:
         Side(catalogs[1], head, Population(planned, tables)),
     )
     pair = Pair(*sides, common, union, mined, ownership, values, versions.reach)
-    _match(pair)
+    match(pair)
     return pair
 
 
@@ -289,7 +290,7 @@ def _fitted(row: Row, catalog: Catalog) -> Row | None:
     return replace(row, values={k: v for k, v in row.values.items() if k in settable})
 
 
-def _match(pair: Pair) -> None:
+def match(pair: Pair) -> None:
     """Note which rows are on both sides, and the tables that could not be filled."""
     shared: dict[Name, Mapping[str, StoredRow]] = {}
     alike: dict[Name, Mapping[str, StoredRow]] = {}

@@ -26,13 +26,14 @@ from harness.policies.diff_effects import FactReader, described, fact_readers
 from harness.policies.diff_inserts import new_rows
 from harness.policies.diff_values import lone_updates, lone_values, new_values
 from harness.policies.diff_world import Pair
-from harness.policies.diff_write import Write
+from harness.policies.diff_write import Write, spread
 from harness.policies.personas import Persona
 from harness.policies.probing import Answer
 
 __all__ = ["compare_writes"]
 
 Asked = tuple[Write, Answer, Answer]
+MAX_EFFECTS = 3  # rows in different states: a trigger may mind
 
 
 async def compare_writes(pair: Pair, decisions: Decisions) -> list[Change]:
@@ -58,21 +59,24 @@ async def compare_writes(pair: Pair, decisions: Decisions) -> list[Change]:
         asked = tried + await _ask(pair, writes)
         again = list(_returning(pair, relation, asked))
         if filled_in(pair, relation):
-            repeated = list(_sample(asked, _in_effect))
+            repeated = list(_sample(asked, _in_effect, MAX_EFFECTS))
             asked += await _ask(pair, repeated, observed=True)
         asked += await _ask(pair, again)
         changes += filter(None, (_differing(*item, readers) for item in asked))
     return changes
 
 
-def _sample(asked: Iterable[Asked], kind: Callable[[Write], object]) -> Iterator[Write]:
-    """Yield one of each kind of what both versions did, by whose row it is about."""
-    told: set[object] = set()
+def _sample(
+    asked: Iterable[Asked], kind: Callable[[Write], object], limit: int = 1
+) -> Iterator[Write]:
+    """Yield some of each kind of what both versions did, by whose row it is about."""
+    found: dict[object, list[Write]] = {}
     for write, *answers in asked:
         key = (kind(write), write.command, scope_of(write.persona, write.row))
-        if key not in told and all(map(_done, answers)):
-            told.add(key)
-            yield write
+        if all(map(_done, answers)):
+            found.setdefault(key, []).append(write)
+    for writes in found.values():
+        yield from spread(writes, limit)
 
 
 def _in_effect(write: Write) -> object:

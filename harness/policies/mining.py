@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from harness.db.catalog import Catalog, Name, Policy
+from harness.db.catalog import Catalog, Name, Policy, Relation
 from harness.policies.comparisons import (
     UID,
     Claim,
@@ -69,6 +69,7 @@ class Mined:
 
     constants: dict[Col, list[str]] = field(default_factory=lambda: defaultdict(list))
     patterns: dict[Col, list[str]] = field(default_factory=lambda: defaultdict(list))
+    bounds: dict[Col, list[str]] = field(default_factory=lambda: defaultdict(list))
     null_tests: set[Col] = field(default_factory=set)
     truth_tests: set[Col] = field(default_factory=set)
     clock_tests: set[Col] = field(default_factory=set)
@@ -113,10 +114,27 @@ def mine(catalog: Catalog) -> Mined:
                 condition = domain_condition(text, column.sql)
                 reading = read_condition(condition, relation.name, catalog)
                 _note(reading.comparisons, mined)
+    for relation in catalog.relations.values():
+        if relation.partition_of is not None:
+            _mine_bound(relation, relation.partition_of, catalog, mined)
     for function in catalog.functions:
         _note(read_body(function, catalog).comparisons, mined)
     _enumerate_claims(catalog, mined)
     return mined
+
+
+def _mine_bound(part: Relation, table: Name, catalog: Catalog, mined: Mined) -> None:
+    """Note values that rows of a partition have, so that each of them has rows."""
+    reading = read_condition(part.partition_bound, table, catalog)
+    for comparison in reading.comparisons:
+        left, right = comparison.left, comparison.right
+        if (
+            isinstance(left, Col)
+            and isinstance(right, Const)
+            and comparison.operator in ("=", ">=")
+        ):
+            kept = mined.bounds[left]
+            kept += [value for value in right.values if value not in kept]
 
 
 def _enumerate_claims(catalog: Catalog, mined: Mined) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "patiently",
     "read_rows",
     "read_seeds",
+    "read_table",
     "row_insert",
     "row_key",
     "store_world",
@@ -98,12 +99,18 @@ class Population:
         return self.world.unplanned.get(table, "no rows")
 
 
+class _Document(list[Any]):
+    """A list that stands in a JSON column, and is no array."""
+
+
 def as_text(value: Any) -> str | None:
     """Return a JSON value of ``to_jsonb`` as text that PostgreSQL reads."""
     if value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, _Document):
+        return json.dumps(value)
     if isinstance(value, list) and not any(isinstance(v, (dict, list)) for v in value):
         inner = ",".join("NULL" if v is None else json.dumps(str(v)) for v in value)
         return f"{{{inner}}}"
@@ -316,11 +323,31 @@ async def read_seeds(
         found = await connection.fetch(
             f"select to_jsonb(t.*) as row from {relation.name.sql} t limit {MAX_SEEDS}"
         )
-        rows = [orjson.loads(row["row"]) for row in found]
+        rows = [_values(relation, row["row"]) for row in found]
         seeds[relation.name] = [
             {name: as_text(value) for name, value in row.items()} for row in rows
         ]
     return seeds
+
+
+async def read_table(
+    connection: Connection, relation: Relation
+) -> list[tuple[str, dict[str, Any]]]:
+    """Read the rows of a table, each with where it is."""
+    found = await connection.fetch(
+        "select t.tableoid::oid || t.ctid::text as at, to_jsonb(t.*) as row"
+        f" from {relation.name.sql} t"
+    )
+    return [(row["at"], _values(relation, row["row"])) for row in found]
+
+
+def _values(relation: Relation, row: str) -> dict[str, Any]:
+    values: dict[str, Any] = orjson.loads(row)
+    for column in relation.columns:
+        value = values.get(column.name)
+        if column.base_type in ("json", "jsonb") and isinstance(value, list):
+            values[column.name] = _Document(value)
+    return values
 
 
 async def read_rows(
@@ -329,13 +356,7 @@ async def read_rows(
     """Read all rows of all tables, each assigned to the clan it belongs to."""
     reader = _ClanReader(catalog, ownership, world)
     rooted = reader.rooted
-    raw: dict[Name, list[tuple[str, dict[str, Any]]]] = {}
-    for relation in catalog.tables:
-        found = await connection.fetch(
-            "select t.tableoid::oid || t.ctid::text as at, to_jsonb(t.*) as row"
-            f" from {relation.name.sql} t"
-        )
-        raw[relation.name] = [(row["at"], orjson.loads(row["row"])) for row in found]
+    raw = {r.name: await read_table(connection, r) for r in catalog.tables}
     reader.raw = raw
     return {
         relation.name: tuple(

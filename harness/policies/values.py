@@ -30,6 +30,7 @@ NUMBER_TYPES = (*INTEGER_TYPES, "numeric", "real", "double precision", "money")
 TEXT_TYPES = ("text", "character varying", "character", "citext", "name")
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 PAST, FUTURE = "2020-01-01 00:00:00+00", "2090-01-01 00:00:00+00"
+LONG_AGO = "1980-01-01 00:00:00+00"  # the birth of somebody of age
 TEXT_SHAPES = (
     "abcdef",
     "a@example.com",
@@ -55,7 +56,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "jsonb": ("{}", "[]"),
     "json": ("{}", "[]"),
     "bytea": ("\\x00",),
-    "date": ("2020-01-01", "2090-01-01"),
+    "date": ("2020-01-01", "2090-01-01", "1980-01-01"),
     "time without time zone": ("09:00", "17:00"),
     "time with time zone": ("09:00+00", "17:00+00"),
     "interval": ("1 hour", "1 day", "0"),
@@ -243,7 +244,7 @@ class Values:
         elif kind in TEXT_TYPES:
             found = [*self._texts(col, mentioned), *found]
         elif kind.startswith("timestamp"):
-            found = [PAST, FUTURE, *found]
+            found = [PAST, FUTURE, LONG_AGO, *found]
         elif column.is_array:
             found = [*_arrays(column, mentioned), *found]
         else:

@@ -123,7 +123,10 @@ class _Solver:
         col = Col(self.relation.name, column.name)
         mentioned = self.mined.constants.get(col, [])
         found: list[str | None] = []
-        if column.base_type == "boolean":
+        bounds = self.mined.bounds.get(col, [])
+        if bounds:
+            found = [*bounds[:MAX_LABELS], self.values.fresh(self.relation, column)]
+        elif column.base_type == "boolean":
             if col in self.mined.truth_tests or mentioned:
                 found = ["true", "false"]
         elif column.labels and not column.is_array:

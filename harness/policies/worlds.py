@@ -355,7 +355,7 @@ class _Planner:
             agreeing = [r for r in rows if _agrees(r, parent, chosen)] or rows
             agreeing = self._apart(owned.table, parent, agreeing, chosen)
             if not agreeing:
-                chosen |= self._reserved_key(owned.table, parent, clan)
+                chosen |= self._reserved_key(owned.table, parent, clan, chosen)
                 continue
             row = self._choose(agreeing, owned, user, turn, mine)
             for column, target in zip(
@@ -386,17 +386,23 @@ class _Planner:
         return fitting or rows
 
     def _reserved_key(
-        self, table: Name, parent: Parent, clan: str
+        self,
+        table: Name,
+        parent: Parent,
+        clan: str,
+        chosen: Mapping[str, str | None],
     ) -> dict[str, str | None]:
         """Return the key of a row that a table later in a cycle will have.
 
         Tables that are filled already have no such row, nor do rows that may do
-        without one.
+        without one: a key of which one part is missing refers to nothing.
         """
-        none: dict[str, str | None] = dict.fromkeys(parent.columns)
         target = self.catalog.relations[parent.target]
         child = self.catalog.relations[table]
-        needed = any(child.column(name).not_null for name in parent.columns)
+        optional = [c for c in parent.columns if not child.column(c).not_null]
+        needed = not optional
+        missing = [c for c in optional if c not in chosen] or optional
+        none: dict[str, str | None] = dict.fromkeys(missing or parent.columns)
         whole = target.primary_key == parent.target_columns
         comes = parent.target in self.rooted and parent.target not in self.filled
         if not (needed and whole and comes):

@@ -231,13 +231,14 @@ class Reach:
     """The bare names of what may decide otherwise in the two versions.
 
     ``causes`` tells, by name, which differences reach it; ``used`` are the names that
-    what differs uses, the nearest first.
+    what differs uses, the nearest first; ``near`` those that it names itself.
     """
 
     names: frozenset[str]
     total: bool = False
     causes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
+    near: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> list[str]:
@@ -290,8 +291,18 @@ def reach_of(base: Definitions, head: Definitions) -> Reach:
     for key in base.opaque | head.opaque if differing else ():
         reached |= _reached(key, users)
     told = {key: frozenset(found) for key, found in causes.items()}
-    used = _used(sorted(differing), base, head)
-    return Reach(frozenset(reached), causes=told, used=used)
+    near = {
+        key.removesuffix(BODY)
+        for cause in differing
+        for version in (base, head)
+        for key in version.uses.get(cause, ())
+    }
+    return Reach(
+        frozenset(reached),
+        causes=told,
+        used=_used(sorted(differing), base, head),
+        near=frozenset(near),
+    )
 
 
 def _used(starts: Sequence[str], *versions: Definitions) -> tuple[str, ...]:

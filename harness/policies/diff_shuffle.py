@@ -120,7 +120,7 @@ def _is_shuffled(relation: Relation, pair: Pair) -> bool:
     )
 
 
-async def _states(pair: Pair, tables: Sequence[Relation], turn: int) -> list[_NewState]:
+async def _states(pair: Pair, tables: Sequence[Relation]) -> list[_NewState]:
     connection = pair.base.prober.connection
     shuffler = RowShuffler(
         pair.union.relations,

@@ -314,7 +314,7 @@ def match(pair: Pair) -> None:
             pair.undecided[str(relation.name)] = reason
     pair.rows, pair.alike = shared, alike
     for table in tables_without_rows(pair.base.population, pair.common):
-        if pair.reach.includes(table.name):
+        if pair.reach.includes(table.name) or table.name.lower() in pair.reach.near:
             pair.undecided[str(table)] = pair.base.population.why_empty(table)
 
 

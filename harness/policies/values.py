@@ -98,6 +98,13 @@ def _room(kind: str) -> int:
     return int(10 ** max(digits, 0))
 
 
+def _is_factor(relation: Relation, column: Column) -> bool:
+    """Say whether a column may be multiplied with others for a generated one."""
+    keys = {c for key in relation.unique_keys for c in key.columns}
+    keys |= {c for key in relation.foreign_keys for c in key.columns}
+    return column.name not in keys and any(c.generated for c in relation.columns)
+
+
 def literal(value: str | None) -> str:
     """Return ``value`` as an SQL literal of unknown type."""
     if value is None:
@@ -151,6 +158,8 @@ class Values:
             return column.labels[0]
         if kind == "uuid":
             return self.uuid()
+        if kind in NUMBER_TYPES and _is_factor(relation, column):
+            return str(100 + self.drawn % 900)
         if kind in INTEGER_TYPES:
             return str(
                 1000 + self.drawn if kind == "smallint" else 700_000 + self.drawn

@@ -81,7 +81,8 @@ FAULTS = {
         ("public.threads", "INSERT", "widened"),
     ),
     "money that is there": (
-        """create or replace function public.pay(p_from uuid, p_to uuid, p_amount numeric)
+        """create or replace function
+             public.pay(p_from uuid, p_to uuid, p_amount numeric)
            returns void language plpgsql security definer set search_path = '' as $$
            begin
              update public.wallets set balance = balance - p_amount

@@ -39,6 +39,7 @@ from harness.policies.diff_changes import (
     bundled,
     group_changes,
 )
+from harness.policies.diff_conditions import ConditionsSeen
 from harness.policies.diff_new import judge_new_objects
 from harness.policies.diff_rows import compare_rows
 from harness.policies.diff_settings import compare_settings, new_objects
@@ -245,7 +246,8 @@ class _Run:
             return
         began_s, before = self.at(), _decided(pair)
         self.emit(CheckStarted(at=began_s, phase=PHASE, check=SHUFFLED))
-        failing, now = 0, some_personas(pair)
+        failing, now, conditions = 0, some_personas(pair), ConditionsSeen()
+        await conditions.look(pair, decisions, silent)
         for _ in range(MAX_SHUFFLES):
             now = focused(now, silent)
             changed = await shuffled(now, shuffled_tables(now))
@@ -255,6 +257,7 @@ class _Run:
             self.contrast = None
             for reached in unreached.keys() - await _unreached(now, decisions):
                 del unreached[reached]
+            await conditions.look(now, decisions, silent)
             for comparison in (compare_rows, compare_writes, compare_calls):
                 if comparison is compare_writes and not writes_matter(pair, silent):
                     continue
@@ -266,6 +269,7 @@ class _Run:
             silent = silent_differences(pair, self.groups)
             if not silent:
                 break
+        unreached |= conditions.undecided(pair, silent)
         self.emit(
             CheckFinished(
                 at=self.at(),

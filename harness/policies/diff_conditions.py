@@ -71,14 +71,21 @@ def _changed(pair: Pair, silent: Sequence[str]) -> tuple[list[Policy], list[Poli
 
 
 def _asks_of_a_row(sql: str) -> bool:
-    found: list[Tree] = []
+    """Say whether a condition is about the row alone.
+
+    What a query inside it finds, its caller's policies have a say in.
+    """
+    columns: list[Tree] = []
+    tables: list[Tree] = []
 
     def visit(node: Tree, scope: Scope) -> None:
         del scope
         if isinstance(node, ast.ColumnRef):
-            found.append(node)
+            columns.append(node)
+        elif isinstance(node, ast.RangeVar):
+            tables.append(node)
 
     condition = parse_condition(sql)
     if condition is not None:
         walk(condition, Scope({}), visit)
-    return bool(found)
+    return bool(columns) and not tables

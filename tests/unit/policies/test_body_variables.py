@@ -26,20 +26,3 @@ def test_what_is_read_from_a_table_stands_for_nothing() -> None:
     body = "declare r text; begin select x.r into r from public.x; return true; end"
     assert variables(body) == {}
     assert body_variables("sql", "create function f() ...") == ()
-
-
-def test_types_of_a_schema_of_ones_own_are_read_past() -> None:
-    definition = """CREATE OR REPLACE FUNCTION app.f(a app.rank, b app.rank[])
- RETURNS SETOF app.rank
- LANGUAGE plpgsql
-AS $function$
-declare
-  mine   app.rank := auth.jwt() ->> 'rank';
-  row app.members%rowtype;
-begin
-  select * into row from app.members m where m.user_id = auth.uid();
-  return next mine;
-end $function$
-"""
-    found = {name: deparse(n) for name, n in body_variables("plpgsql", definition)}
-    assert found == {"mine": "auth.jwt() ->> 'rank'"}

@@ -65,6 +65,7 @@ Comparison = Callable[[Pair, Decisions], Awaitable[list[Change]]]
 
 SHUFFLED = "rows_in_other_states_show_the_same"
 MAX_SHUFFLES = 2
+MAX_SHUFFLED_DECISIONS = 8_000  # after which no other states are looked at
 # Reads come first: what a caller can see guides the calls that are tried.
 COMPARISONS: Sequence[tuple[str, Comparison]] = (
     ("rows_are_open_to_the_same_callers", compare_rows),
@@ -267,9 +268,10 @@ class _Run:
                 failing += await self._report(SHUFFLED, groups)
                 self.groups += groups
             silent = silent_differences(pair, self.groups)
-            if not silent:
+            if not silent or _decided(pair) - before > MAX_SHUFFLED_DECISIONS:
                 break
-        unreached |= conditions.undecided(pair, silent)
+        for where, reason in conditions.undecided(pair, silent).items():
+            unreached.setdefault(where, reason)
         self.emit(
             CheckFinished(
                 at=self.at(),

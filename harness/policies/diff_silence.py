@@ -20,7 +20,7 @@ __all__ = [
     "writes_matter",
 ]
 
-MAX_ASKED = 6
+MAX_ASKED = 4
 MAX_SHUFFLED = 12
 MAX_PERSONAS = 8
 MAX_MATES = 2

@@ -108,6 +108,17 @@ def test_change_of_a_condition_that_nobody_meets_is_undecided(compare: Compare) 
     assert "admitted nobody" in undecided.reason
 
 
+def test_dropped_condition_that_never_decided_is_undecided(compare: Compare) -> None:
+    brief = (
+        "create policy brief on public.notes for delete to authenticated using ({});"
+    )
+    base = TEAMS + brief.format("author_id = auth.uid() and length(title) < 100000")
+    head = "drop policy brief on public.notes;" + brief.format("author_id = auth.uid()")
+    compared = compare(head, base=base)
+    (undecided,) = [e for e in compared.events if isinstance(e, Undecided)]
+    assert undecided.reason == "using never decided false: length(title) < 100000"
+
+
 def test_empty_table_that_no_difference_reaches_is_left_alone(compare: Compare) -> None:
     renamed = "alter policy notes_read on public.notes rename to reading;"
     compare(renamed, base=TEAMS + SEALED).assert_silent()

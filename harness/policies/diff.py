@@ -180,6 +180,7 @@ class _Run:
         self.contrast: Contrast | None = None
         self.pair: Pair | None = None
         self.shown: Pair | None = None
+        self.slow = False
 
     def at(self) -> float:
         """Return the seconds since the comparison began."""
@@ -243,7 +244,7 @@ class _Run:
         Forgets of ``unreached`` what is reached now.
         """
         silent = silent_differences(pair, self.groups)
-        if not silent:
+        if not silent or self.slow:
             return
         began_s, before = self.at(), _decided(pair)
         self.emit(CheckStarted(at=began_s, phase=PHASE, check=SHUFFLED))
@@ -295,6 +296,7 @@ class _Run:
         told = len(undecided)
         while undecided:
             where, reason = undecided.popitem()
+            self.slow |= reason == TIMED_OUT
             self.undecided += 1
             self.emit(
                 Undecided(

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
+
 from harness.db.catalog import Policy
 from harness.policies.coverage import ConditionCoverage, measure_coverage
 from harness.policies.decisions import Decisions
-from harness.policies.diff_world import Pair
+from harness.policies.diff_world import TIMED_OUT, Pair
 from harness.policies.syntax import Scope, Tree, ast, parse_condition, walk
 
 __all__ = ["ConditionsSeen"]
@@ -36,7 +38,12 @@ class ConditionsSeen:
             (pair.base, pair.head), _changed(pair, silent), strict=True
         ):
             trial = side.trial(pair, decisions)
-            for measured in await measure_coverage(trial, policies):
+            try:
+                coverage = await measure_coverage(trial, policies)
+            except asyncpg.QueryCanceledError:
+                pair.undecided.update({p.told: TIMED_OUT for p in policies})
+                continue
+            for measured in coverage:
                 for seen in measured.conditions if not measured.raised else ():
                     key = (measured.policy, measured.clause, seen.sql)
                     kept = self.found.setdefault(key, ConditionCoverage(seen.sql))

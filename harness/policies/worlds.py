@@ -400,12 +400,11 @@ class _Planner:
         target = self.catalog.relations[parent.target]
         child = self.catalog.relations[table]
         optional = [c for c in parent.columns if not child.column(c).not_null]
-        needed = not optional
-        missing = [c for c in optional if c not in chosen] or optional
-        none: dict[str, str | None] = dict.fromkeys(missing or parent.columns)
+        missing = [c for c in optional if c not in chosen] or optional or parent.columns
+        none: dict[str, str | None] = dict.fromkeys(missing)
         whole = target.primary_key == parent.target_columns
         comes = parent.target in self.rooted and parent.target not in self.filled
-        if not (needed and whole and comes):
+        if optional or not (whole and comes):
             return none
         key = self.reserved.setdefault((parent.target, clan), {})
         for name in target.primary_key:

@@ -44,6 +44,11 @@ from harness.policies.terms import (
     Term,
     Topic,
     Uid,
+    auth_term,
+    each,
+    either,
+    setting_term,
+    stepped,
 )
 
 __all__ = [
@@ -201,7 +206,11 @@ class _Reader:
         self.reading.assignments.append((Col(table, column), term))
 
     def _add(self, operator: str, left: Term, right: Term) -> None:
-        self.reading.comparisons.append(Comparison(operator, left, right))
+        self.reading.comparisons += [
+            Comparison(operator, one, other)
+            for one in each(left)
+            for other in each(right)
+        ]
 
     def _unary(self, operator: str, node: Tree, scope: Scope) -> None:
         self._add(operator, self.term(node, scope), OPAQUE)
@@ -284,7 +293,7 @@ class _Reader:
         if isinstance(node, ast.A_ArrayExpr):
             return self._right_term(node.elements or (), scope)
         if isinstance(node, ast.CoalesceExpr):
-            return self.term(node.args[0], scope)
+            return either([self.term(arg, scope) for arg in node.args])
         if isinstance(node, ast.A_Indirection):
             return self._indexed(node, scope)
         if isinstance(node, ast.A_Expr):
@@ -328,12 +337,12 @@ class _Reader:
             key = self.term(node.rexpr, scope)
             base = self.term(node.lexpr, scope)
             if isinstance(key, Const):
-                return _stepped(base, key.values)
+                return stepped(base, key.values)
         if operator in ("#>", "#>>"):
             key = self.term(node.rexpr, scope)
             base = self.term(node.lexpr, scope)
             if isinstance(key, Const):
-                return _stepped(base, tuple(key.values[0].strip("{}").split(",")))
+                return stepped(base, tuple(key.values[0].strip("{}").split(",")))
         if operator == "||":
             return self._joined(node, scope)
         if operator in ("+", "-") and node.lexpr is not None:
@@ -355,9 +364,9 @@ class _Reader:
         schema, name = _function_name(node)
         args = node.args or ()
         if schema == "auth":
-            return _auth_term(name)
+            return auth_term(name)
         if name == "current_setting" and args:
-            return _setting_term(self.term(args[0], scope))
+            return setting_term(self.term(args[0], scope))
         if name in ("now", "clock_timestamp", "transaction_timestamp"):
             return CLOCK
         if schema == "realtime" and name == "topic":
@@ -452,38 +461,6 @@ def _asks_for_caller(schema: str, name: str, node: Tree) -> bool:
     if schema == "auth" and name in ("uid", "jwt", "role", "email"):
         return True
     return name == "current_setting" and "request." in str(node.args)
-
-
-def _auth_term(name: str) -> Term:
-    known: Mapping[str, Term] = {
-        "uid": UID,
-        "jwt": Claim(()),
-        "role": Claim(("role",)),
-        "email": Claim(("email",)),
-    }
-    return known.get(name, OPAQUE)
-
-
-def _setting_term(setting: Term) -> Term:
-    if not isinstance(setting, Const):
-        return OPAQUE
-    name = setting.values[0]
-    if name == "request.jwt.claim.sub":
-        return UID
-    if name == "request.jwt.claims":
-        return Claim(())
-    if name.startswith("request.jwt.claim."):
-        return Claim((name.removeprefix("request.jwt.claim."),))
-    return OPAQUE
-
-
-def _stepped(base: Term, steps: tuple[str, ...]) -> Term:
-    if isinstance(base, Claim):
-        path = (*base.path, *steps)
-        return UID if path == ("sub",) else Claim(path)
-    if isinstance(base, Col):
-        return Col(base.table, base.column, (*base.path, *steps))
-    return OPAQUE
 
 
 def _constant(node: Tree) -> Term:

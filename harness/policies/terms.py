@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.db.catalog import Name
@@ -23,6 +24,11 @@ __all__ = [
     "Term",
     "Topic",
     "Uid",
+    "auth_term",
+    "each",
+    "either",
+    "setting_term",
+    "stepped",
 ]
 
 
@@ -100,12 +106,30 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Either:
+    """The first of several claims that the token has."""
+
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """Anything else."""
 
 
 Term = (
-    Col | Const | Uid | Claim | Folder | Depth | Joined | Topic | Param | Clock | Opaque
+    Col
+    | Const
+    | Uid
+    | Claim
+    | Folder
+    | Depth
+    | Joined
+    | Topic
+    | Param
+    | Clock
+    | Either
+    | Opaque
 )
 
 UID, CLOCK, OPAQUE = Uid(), Clock(), Opaque()
@@ -113,3 +137,52 @@ UID, CLOCK, OPAQUE = Uid(), Clock(), Opaque()
 PASSING = frozenset(
     ("lower", "upper", "trim", "btrim", "any", "nullif", "array_agg", "unnest")
 )
+
+
+def either(terms: Sequence[Term]) -> Term:
+    """Return what COALESCE stands for: its first argument, or one of several claims."""
+    claims = tuple(term for term in terms if isinstance(term, Claim))
+    return Either(claims) if len(claims) > 1 else terms[0]
+
+
+def each(term: Term) -> tuple[Term, ...]:
+    """Return the terms that ``term`` may stand for."""
+    return term.claims if isinstance(term, Either) else (term,)
+
+
+def auth_term(name: str) -> Term:
+    """Return what a function of the schema ``auth`` stands for."""
+    known: Mapping[str, Term] = {
+        "uid": UID,
+        "jwt": Claim(()),
+        "role": Claim(("role",)),
+        "email": Claim(("email",)),
+    }
+    return known.get(name, OPAQUE)
+
+
+def setting_term(setting: Term) -> Term:
+    """Return what a setting of a request stands for."""
+    if not isinstance(setting, Const):
+        return OPAQUE
+    name = setting.values[0]
+    if name == "request.jwt.claim.sub":
+        return UID
+    if name == "request.jwt.claims":
+        return Claim(())
+    if name.startswith("request.jwt.claim."):
+        return Claim((name.removeprefix("request.jwt.claim."),))
+    return OPAQUE
+
+
+def stepped(base: Term, steps: tuple[str, ...]) -> Term:
+    """Return what stands below ``base`` in a document."""
+    if isinstance(base, Either):
+        claims = tuple(Claim((*c.path, *steps)) for c in base.claims)
+        return Either(claims)
+    if isinstance(base, Claim):
+        path = (*base.path, *steps)
+        return UID if path == ("sub",) else Claim(path)
+    if isinstance(base, Col):
+        return Col(base.table, base.column, (*base.path, *steps))
+    return OPAQUE

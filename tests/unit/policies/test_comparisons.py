@@ -133,3 +133,13 @@ def test_boolean_column_is_a_truth_test() -> None:
 
 def test_unreadable_condition_reads_as_nothing() -> None:
     assert read("this is not sql (").comparisons == []
+
+
+def test_coalesce_of_claims_is_compared_as_each_of_them() -> None:
+    text = (
+        "id = coalesce(auth.jwt() -> 'app_metadata' ->> 'org',"
+        " auth.jwt() -> 'user_metadata' ->> 'org')::uuid"
+    )
+    reading = read_condition(text, NOTES, CATALOG)
+    claims = {c.right for c in reading.comparisons if isinstance(c.right, Claim)}
+    assert claims == {Claim(("app_metadata", "org")), Claim(("user_metadata", "org"))}

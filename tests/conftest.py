@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.db.address import DatabaseAddress
 from harness.db.cluster import Cluster
@@ -26,6 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FAILED = pytest.StashKey[bool]()
 Result = TypeVar("Result")
 CloneOf = Callable[..., DatabaseAddress]
+
+# On top of what Hypothesis chooses for this machine (it has a profile for CI): how long
+# an example takes says nothing about what it tests.
+settings.register_profile(
+    "untimed",
+    settings(),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

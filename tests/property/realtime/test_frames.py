@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -21,8 +21,6 @@ from harness.protocols.phoenix import (
 from harness.protocols.websocket import MessageDecoder, WebSocketError, WireMessage
 
 LIMIT = 1 << 16
-# How long an example takes tells of the machine, not of the decoders.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: (
@@ -33,7 +31,6 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@unhurried
 @given(st.data(), st.lists(st.binary(max_size=300), min_size=1, max_size=5))
 def test_chunks_do_not_matter(data: st.DataObject, payloads: list[bytes]) -> None:
     stream = b"".join(
@@ -48,7 +45,6 @@ def test_chunks_do_not_matter(data: st.DataObject, payloads: list[bytes]) -> Non
     assert [message.payload for message in messages] == payloads
 
 
-@unhurried
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_random_bytes_give_messages_or_a_protocol_error(chunks: list[bytes]) -> None:
     decoder = MessageDecoder(LIMIT)
@@ -58,7 +54,6 @@ def test_random_bytes_give_messages_or_a_protocol_error(chunks: list[bytes]) -> 
                 assert isinstance(message.payload, bytes)
 
 
-@unhurried
 @given(st.data(), st.binary(max_size=200))
 def test_damaged_frames_give_messages_or_a_protocol_error(
     data: st.DataObject, payload: bytes
@@ -72,7 +67,6 @@ def test_damaged_frames_give_messages_or_a_protocol_error(
         MessageDecoder(LIMIT).feed(bytes(frame))
 
 
-@unhurried
 @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda b: b"\x03" + b))
 def test_binary_messages_are_read_or_malformed(data: bytes) -> None:
     try:
@@ -83,7 +77,6 @@ def test_binary_messages_are_read_or_malformed(data: bytes) -> None:
     assert isinstance(message.payload, bytes)
 
 
-@unhurried
 @given(st.binary(max_size=100))
 def test_text_messages_are_read_or_malformed(data: bytes) -> None:
     for serializer in (V1, V2):
@@ -91,7 +84,6 @@ def test_text_messages_are_read_or_malformed(data: bytes) -> None:
             assert isinstance(serializer.decode(data), Message)
 
 
-@unhurried
 @given(json_values, json_values, st.text(max_size=30), st.text(max_size=30))
 def test_messages_come_back_as_they_were_sent(
     ref: Any, payload: Any, topic: str, event: str
@@ -104,7 +96,6 @@ def test_messages_come_back_as_they_were_sent(
     assert V1.decode(one) == Message(None, ref, topic, event, payload)
 
 
-@unhurried
 @given(st.binary(max_size=80))
 def test_replication_messages_are_read_or_named(data: bytes) -> None:
     with contextlib.suppress(RemoteProtocolError):

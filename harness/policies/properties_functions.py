@@ -40,6 +40,7 @@ __all__ = [
 CALLERS = ("anon", "alice", "bob", "carol")
 MAX_LEAVES = 200
 OVERFLOW = "22003"
+EMAIL_NAME = re.compile(r"e_?mail$", re.IGNORECASE)
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 # A number that stands in no other row.
 MARK = "8675309"
@@ -161,7 +162,7 @@ async def functions_change_nothing_of_others(trial: Trial) -> Judgement:
     """Functions change no row of anybody but their caller."""
     judgement = Judgement()
     for called in await call_functions(trial):
-        if not called.answer.ok or _presents_a_secret(trial, called.call):
+        if not called.answer.ok or _bears_the_right(trial, called):
             continue
         change = next(
             (c for c in called.changes(trial) if _hurts(trial, called, c)), None
@@ -323,6 +324,16 @@ def _presents_a_secret(trial: Trial, call: Call) -> bool:
         is_secret(column) and row.text(column.name) in told
         for row in call.about
         if row.clan == call.victim
+        for column in trial.catalog.relations[row.table].columns
+    )
+
+
+def _bears_the_right(trial: Trial, called: Called) -> bool:
+    """Say whether the caller presents a secret that is addressed to nobody else."""
+    return _presents_a_secret(trial, called.call) and not any(
+        EMAIL_NAME.search(column.name)
+        and row.text(column.name) not in (None, called.persona.claims.get("email"))
+        for row in called.call.about
         for column in trial.catalog.relations[row.table].columns
     )
 
